@@ -1,0 +1,264 @@
+//! The layout in which a [`Record`](crate::Record) is persisted.
+//!
+//! Numbers are big endian; a *varint* is an unsigned LEB128 of at most 32 bits in its shortest form.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0 | layout version: 1 |
+//! | 1 | kind: 0 tombstone, 1 response, 2 value, 3 outcome unknown |
+//! | 2..50 | fingerprint |
+//! | 50.. | by kind: nothing for 0 and 3; the value for 2; a response for 1 |
+//!
+//! A response is its status (2 bytes), the number of header lines (2 bytes), the number of trailer lines (2 bytes;
+//! `0xffff`: no trailers at all), then the header lines, the trailer lines, and the body up to the end.
+//!
+//! A line is a name and a value. The name is one byte, whose highest bit marks a sensitive value and whose other bits
+//! are a code: 1 and up for the names in `names.rs`, 0 for a name that follows as varint length and lower-case bytes.
+//! The value is a varint length and the raw bytes. Lines with equal names keep their order.
+//!
+//! Decoding is total: any input yields a record or a [`DecodeError`], without a panic and without allocating more than
+//! the input justifies. Codes and kinds are never reused; what cannot be said in this layout gets another version.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::{Fingerprint, names};
+
+const VERSION: u8 = 1;
+
+const TOMBSTONE: u8 = 0;
+const RESPONSE: u8 = 1;
+const VALUE: u8 = 2;
+const OUTCOME_UNKNOWN: u8 = 3;
+
+const PREAMBLE: usize = 2 + Fingerprint::LEN;
+const NO_TRAILERS: u16 = u16::MAX;
+const SENSITIVE: u8 = 0x80;
+
+/// What a record says of its run.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Tombstone,
+    Response(Recorded),
+    Value(Bytes),
+    OutcomeUnknown,
+}
+
+/// A response as it was recorded. The body and the header values share the record's memory.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// Bytes are not a record that this version of the crate can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeError(Problem);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Problem {
+    Version(u8),
+    Kind(u8),
+    Truncated,
+    TrailingBytes,
+    Length,
+    Status,
+    Name,
+    Value,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Problem::Version(version) => write!(f, "record layout version {version} is not known"),
+            Problem::Kind(kind) => write!(f, "record kind {kind} is not known"),
+            Problem::Truncated => f.write_str("record ends too early"),
+            Problem::TrailingBytes => f.write_str("record goes on after its end"),
+            Problem::Length => f.write_str("record holds an invalid length"),
+            Problem::Status => f.write_str("record holds an invalid status"),
+            Problem::Name => f.write_str("record holds an invalid header name"),
+            Problem::Value => f.write_str("record holds an invalid header value"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+pub(crate) fn encode_tombstone(fingerprint: &Fingerprint) -> Bytes {
+    preamble(TOMBSTONE, fingerprint, 0).freeze()
+}
+
+pub(crate) fn encode_outcome_unknown(fingerprint: &Fingerprint) -> Bytes {
+    preamble(OUTCOME_UNKNOWN, fingerprint, 0).freeze()
+}
+
+pub(crate) fn encode_value(fingerprint: &Fingerprint, value: &[u8]) -> Bytes {
+    let mut out = preamble(VALUE, fingerprint, value.len());
+    out.put_slice(value);
+    out.freeze()
+}
+
+/// `None` when a count or a length does not fit the layout.
+pub(crate) fn encode_response(
+    fingerprint: &Fingerprint,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    trailers: Option<&HeaderMap>,
+) -> Option<Bytes> {
+    let lines = size_of_lines(headers) + trailers.map_or(0, size_of_lines);
+    let mut out = preamble(RESPONSE, fingerprint, 6 + lines + body.len());
+    out.put_u16(status.as_u16());
+    out.put_u16(count(headers)?);
+    out.put_u16(trailers.map_or(Some(NO_TRAILERS), count)?);
+    put_lines(&mut out, headers)?;
+    if let Some(trailers) = trailers {
+        put_lines(&mut out, trailers)?;
+    }
+    out.put_slice(body);
+    Some(out.freeze())
+}
+
+/// The fingerprint of a valid record.
+pub(crate) fn fingerprint(record: &[u8]) -> Fingerprint {
+    let mut bytes = [0; Fingerprint::LEN];
+    bytes.copy_from_slice(&record[2..PREAMBLE]);
+    Fingerprint::from_bytes(bytes)
+}
+
+/// Reads a whole record. Nothing of the body is copied.
+pub(crate) fn decode(record: &Bytes) -> Result<Content, DecodeError> {
+    let mut rest = record.clone();
+    let [version, kind] = take(&mut rest, 2)?[..] else { return Err(DecodeError(Problem::Truncated)) };
+    if version != VERSION {
+        return Err(DecodeError(Problem::Version(version)));
+    }
+    take(&mut rest, Fingerprint::LEN)?;
+    match kind {
+        TOMBSTONE => at_end(&rest, Content::Tombstone),
+        OUTCOME_UNKNOWN => at_end(&rest, Content::OutcomeUnknown),
+        VALUE => Ok(Content::Value(rest)),
+        RESPONSE => decode_response(rest).map(Content::Response),
+        kind => Err(DecodeError(Problem::Kind(kind))),
+    }
+}
+
+fn decode_response(mut rest: Bytes) -> Result<Recorded, DecodeError> {
+    let mut counts = take(&mut rest, 6)?;
+    let status = StatusCode::from_u16(counts.get_u16()).map_err(|_| DecodeError(Problem::Status))?;
+    let headers = counts.get_u16();
+    let trailers = counts.get_u16();
+    Ok(Recorded {
+        status,
+        headers: take_lines(&mut rest, headers)?,
+        trailers: if trailers == NO_TRAILERS { None } else { Some(take_lines(&mut rest, trailers)?) },
+        body: rest,
+    })
+}
+
+fn at_end(rest: &Bytes, content: Content) -> Result<Content, DecodeError> {
+    if rest.is_empty() { Ok(content) } else { Err(DecodeError(Problem::TrailingBytes)) }
+}
+
+fn preamble(kind: u8, fingerprint: &Fingerprint, further: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(PREAMBLE + further);
+    out.put_u8(VERSION);
+    out.put_u8(kind);
+    out.put_slice(&fingerprint.to_bytes());
+    out
+}
+
+fn count(lines: &HeaderMap) -> Option<u16> {
+    u16::try_from(lines.len()).ok().filter(|&count| count != NO_TRAILERS)
+}
+
+/// Exact, so that encoding allocates once and a stored record carries no slack.
+fn size_of_lines(lines: &HeaderMap) -> usize {
+    lines
+        .iter()
+        .map(|(name, value)| {
+            let literal = if names::code(name).is_some() { 0 } else { size_of_prefixed(name.as_str().len()) };
+            1 + literal + size_of_prefixed(value.len())
+        })
+        .sum()
+}
+
+fn size_of_prefixed(length: usize) -> usize {
+    let bits = usize::BITS - length.leading_zeros();
+    bits.div_ceil(7).max(1) as usize + length
+}
+
+fn put_lines(out: &mut BytesMut, lines: &HeaderMap) -> Option<()> {
+    for (name, value) in lines {
+        let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
+        match names::code(name) {
+            Some(code) => out.put_u8(code | sensitive),
+            None => {
+                out.put_u8(sensitive);
+                put_prefixed(out, name.as_str().as_bytes())?;
+            }
+        }
+        put_prefixed(out, value.as_bytes())?;
+    }
+    Some(())
+}
+
+fn take_lines(rest: &mut Bytes, count: u16) -> Result<HeaderMap, DecodeError> {
+    // A line takes two bytes at least, so a forged count cannot ask for more than the input justifies.
+    let mut lines = HeaderMap::with_capacity(usize::from(count).min(rest.len() / 2));
+    for _ in 0..count {
+        let first = take(rest, 1)?[0];
+        let name = match first & !SENSITIVE {
+            0 => HeaderName::from_lowercase(&take_prefixed(rest)?).map_err(|_| DecodeError(Problem::Name))?,
+            code => names::name(code).ok_or(DecodeError(Problem::Name))?,
+        };
+        let value = take_prefixed(rest)?;
+        let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| DecodeError(Problem::Value))?;
+        value.set_sensitive(first & SENSITIVE != 0);
+        lines.try_append(name, value).map_err(|_| DecodeError(Problem::Length))?;
+    }
+    Ok(lines)
+}
+
+fn put_prefixed(out: &mut BytesMut, bytes: &[u8]) -> Option<()> {
+    let mut length = u32::try_from(bytes.len()).ok()?;
+    while length >= 0x80 {
+        out.put_u8(length.to_le_bytes()[0] | 0x80);
+        length >>= 7;
+    }
+    out.put_u8(length.to_le_bytes()[0]);
+    out.put_slice(bytes);
+    Some(())
+}
+
+fn take_prefixed(rest: &mut Bytes) -> Result<Bytes, DecodeError> {
+    let length = take_varint(rest)?;
+    take(rest, usize::try_from(length).map_err(|_| DecodeError(Problem::Length))?)
+}
+
+fn take_varint(rest: &mut Bytes) -> Result<u32, DecodeError> {
+    let mut value = 0_u32;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = take(rest, 1)?[0];
+        let bits = u32::from(byte & 0x7f);
+        if bits > u32::MAX >> shift || (byte == 0 && shift > 0) {
+            break; // more than 32 bits, or not the shortest form
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(DecodeError(Problem::Length))
+}
+
+fn take(rest: &mut Bytes, length: usize) -> Result<Bytes, DecodeError> {
+    if rest.len() < length { Err(DecodeError(Problem::Truncated)) } else { Ok(rest.split_to(length)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! [`BackendError`]: why a backend could not answer.
+
+use std::{error::Error, fmt};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A backend could not answer a command.
+///
+/// An error never says that the command was *not* executed: a reply may have been lost after the store applied it.
+/// The protocol treats every error but [`TooLarge`](BackendErrorKind::TooLarge) as "perhaps".
+#[derive(Debug)]
+pub struct BackendError {
+    kind: BackendErrorKind,
+    source: Option<BoxError>,
+}
+
+/// What kept a backend from answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendErrorKind {
+    /// The store could not be reached, or failed.
+    Unavailable,
+    /// The store did not answer in time.
+    TimedOut,
+    /// The store holds so many live claims that it has no room for another.
+    Full,
+    /// The record is larger than the store can ever keep; a tombstone is kept in its place.
+    TooLarge,
+    /// What the store returned is not a value of this crate, or one of a newer version. It is left as it is.
+    Corrupt,
+}
+
+impl BackendError {
+    /// An error of `kind`, without a cause to show.
+    #[must_use]
+    pub const fn new(kind: BackendErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// The store could not be reached, or failed, because of `source`.
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
+        Self::new(BackendErrorKind::Unavailable).because(source)
+    }
+
+    /// What the store returned could not be understood, because of `source`.
+    pub fn corrupt(source: impl Into<BoxError>) -> Self {
+        Self::new(BackendErrorKind::Corrupt).because(source)
+    }
+
+    /// What kept the backend from answering.
+    #[must_use]
+    pub const fn kind(&self) -> BackendErrorKind {
+        self.kind
+    }
+
+    fn because(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            BackendErrorKind::Unavailable => "idempotency backend unavailable",
+            BackendErrorKind::TimedOut => "idempotency backend did not answer in time",
+            BackendErrorKind::Full => "idempotency backend is full of live claims",
+            BackendErrorKind::TooLarge => "record too large for the idempotency backend",
+            BackendErrorKind::Corrupt => "idempotency backend returned a value that cannot be read",
+        })
+    }
+}
+
+impl Error for BackendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,126 @@
+//! [`Fingerprint`]: what a request was, so that a key used for another one is noticed.
+
+use std::fmt;
+
+use http::{HeaderMap, header, request::Parts};
+use sha2::{Digest, Sha256};
+
+use crate::key::{update_prefixed, write_hex};
+
+/// What a request was: a digest of the request, and a digest of the credentials that came with it.
+///
+/// Backends keep it beside the claim or inside the record and hand it back; they never compare it. `Debug` prints the
+/// first eight hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint {
+    request: [u8; REQUEST_LEN],
+    credentials: [u8; CREDENTIALS_LEN],
+}
+
+const REQUEST_LEN: usize = 32;
+const CREDENTIALS_LEN: usize = 16;
+
+/// Why two fingerprints differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Difference {
+    /// The requests are not the same.
+    Request,
+    /// The same request, sent with other credentials.
+    Credentials,
+}
+
+impl Fingerprint {
+    /// Length of a fingerprint in bytes.
+    pub const LEN: usize = REQUEST_LEN + CREDENTIALS_LEN;
+
+    /// The fingerprint of a request that is nothing but `bytes`, without credentials.
+    #[must_use]
+    pub fn of(bytes: impl AsRef<[u8]>) -> Self {
+        Self { request: Sha256::digest(bytes).into(), credentials: [0; CREDENTIALS_LEN] }
+    }
+
+    /// The fingerprint of an HTTP request: SHA-256 over the length-prefixed method, authority, path with query, and
+    /// body, and a digest of its own over the `Authorization` header.
+    pub(crate) fn of_request(parts: &Parts, body: &[u8]) -> Self {
+        let uri = original_uri(parts);
+        let mut digest = Sha256::new();
+        update_prefixed(&mut digest, parts.method.as_str().as_bytes());
+        update_prefixed(&mut digest, &authority(parts));
+        update_prefixed(&mut digest, uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        digest.update(body);
+        Self { request: digest.finalize().into(), credentials: credentials(&parts.headers) }
+    }
+
+    /// How `self` differs from `other`. A different request outweighs different credentials.
+    pub(crate) fn difference(&self, other: &Self) -> Option<Difference> {
+        if self.request != other.request {
+            Some(Difference::Request)
+        } else if self.credentials != other.credentials {
+            Some(Difference::Credentials)
+        } else {
+            None
+        }
+    }
+
+    /// A fingerprint from bytes that [`to_bytes`](Self::to_bytes) returned.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let mut request = [0; REQUEST_LEN];
+        let mut credentials = [0; CREDENTIALS_LEN];
+        request.copy_from_slice(&bytes[..REQUEST_LEN]);
+        credentials.copy_from_slice(&bytes[REQUEST_LEN..]);
+        Self { request, credentials }
+    }
+
+    /// The bytes of this fingerprint: what a backend stores.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..REQUEST_LEN].copy_from_slice(&self.request);
+        bytes[REQUEST_LEN..].copy_from_slice(&self.credentials);
+        bytes
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(")?;
+        write_hex(&self.request[..4], f)?;
+        f.write_str("..)")
+    }
+}
+
+/// The target as the client sent it. axum's `nest` strips its prefix from the URI and keeps the whole one aside.
+#[cfg(feature = "axum")]
+fn original_uri(parts: &Parts) -> &http::Uri {
+    parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0)
+}
+
+#[cfg(not(feature = "axum"))]
+fn original_uri(parts: &Parts) -> &http::Uri {
+    &parts.uri
+}
+
+/// The authority the request was sent to (RFC 9110, 7.2), in lower case and without user information and default port,
+/// so that `Example.com:80` in a `Host` header equals `example.com` in `:authority`.
+fn authority(parts: &Parts) -> Vec<u8> {
+    let sent = match original_uri(parts).authority() {
+        Some(authority) => authority.as_str().as_bytes(),
+        None => parts.headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes()),
+    };
+    let host = sent.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
+    let host = host.strip_suffix(b":80").or_else(|| host.strip_suffix(b":443")).unwrap_or(host);
+    host.to_ascii_lowercase()
+}
+
+/// A digest of every `Authorization` line; zeros when there is none.
+fn credentials(headers: &HeaderMap) -> [u8; CREDENTIALS_LEN] {
+    let mut credentials = [0; CREDENTIALS_LEN];
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter().peekable();
+    if lines.peek().is_some() {
+        let mut digest = Sha256::new();
+        lines.for_each(|line| update_prefixed(&mut digest, line.as_bytes()));
+        credentials.copy_from_slice(&digest.finalize()[..CREDENTIALS_LEN]);
+    }
+    credentials
+}

@@ -1,0 +1,89 @@
+//! [`Record`]: what a completed run leaves behind.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::{
+    Fingerprint,
+    codec::{self, Content, DecodeError},
+};
+
+/// What a completed run leaves behind: the fingerprint of its request, and its outcome.
+///
+/// A record is kept as the bytes that a store persists, so that storing and sharing one costs no conversion. Backends
+/// move the bytes and need not look inside; the layout is described in [`codec`](crate::record_layout).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record(Bytes);
+
+impl Record {
+    /// A record of `value`: for code that is not HTTP.
+    #[must_use]
+    pub fn value(fingerprint: &Fingerprint, value: &[u8]) -> Self {
+        Self(codec::encode_value(fingerprint, value))
+    }
+
+    /// A record that says "completed", of a run whose response was not kept.
+    #[must_use]
+    pub fn tombstone(fingerprint: &Fingerprint) -> Self {
+        Self(codec::encode_tombstone(fingerprint))
+    }
+
+    /// A record that says "perhaps executed", of a run that must not be repeated.
+    pub(crate) fn outcome_unknown(fingerprint: &Fingerprint) -> Self {
+        Self(codec::encode_outcome_unknown(fingerprint))
+    }
+
+    /// A record of a response. `None` when it has more header lines than the layout can count.
+    pub(crate) fn response(
+        fingerprint: &Fingerprint,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        trailers: Option<&HeaderMap>,
+    ) -> Option<Self> {
+        codec::encode_response(fingerprint, status, headers, body, trailers).map(Self)
+    }
+
+    /// A record from the bytes that [`to_bytes`](Self::to_bytes) returned, perhaps by another version of this crate.
+    /// The bytes are kept, not copied.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the bytes are not a whole record of a known layout version.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, DecodeError> {
+        codec::decode(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The bytes of this record: what a backend persists. No copy is made.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// Size of this record in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The fingerprint of the request that was executed.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        codec::fingerprint(&self.0)
+    }
+
+    /// The outcome, with a body that shares this record's memory.
+    pub(crate) fn content(&self) -> Result<Content, DecodeError> {
+        codec::decode(&self.0)
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The bytes may hold a response; they do not belong in a log.
+        f.debug_struct("Record").field("fingerprint", &self.fingerprint()).field("size", &self.size()).finish()
+    }
+}
