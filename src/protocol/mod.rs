@@ -118,10 +118,10 @@ impl<B: Backend> Protocol<B> {
                     Ok(None) => {
                         astray |= sendings > 1;
                         if let Err(error) = answered(self.step(), || self.backend.release(&key, token)).await {
-                            return Err(self.unavailable(key, token, error));
+                            return Err(self.give_up(key, token, error));
                         }
                     }
-                    Err(error) => return Err(self.unavailable(key, token, error)),
+                    Err(error) => return Err(self.give_up(key, token, error)),
                 },
                 Ok(Claim::Completed(record)) => {
                     return Err(judge(&record.fingerprint(), &fingerprint, Refusal::Replay(record)));
@@ -130,7 +130,8 @@ impl<B: Backend> Protocol<B> {
                     return Err(judge(&holder, &fingerprint, Refusal::InProgress));
                 }
                 Ok(Claim::InProgress { .. }) => break,
-                Err(error) => return Err(self.unavailable(key, token, error)),
+                Err(error) if error.changed_nothing() => return Err(Refusal::Unavailable(error)),
+                Err(error) => return Err(self.give_up(key, token, error)),
             }
         }
         Err(Refusal::Unavailable(BackendError::timed_out()))
@@ -158,23 +159,18 @@ impl<B: Backend> Protocol<B> {
         Ok(held.is_entitled(Instant::now()).then(|| Lease::begin(self, held)))
     }
 
-    /// Gives up a claim that may or may not have been made.
-    fn unavailable(self: &Arc<Self>, key: Key, token: Token, error: BackendError) -> Refusal {
-        if !error.changed_nothing() {
-            self.release_behind(key, token);
+    /// Gives up a claim that may have been made: a release follows in the background, until it is answered or the
+    /// claim has expired by itself. A claim that nobody uses must not lock its key.
+    fn give_up(self: &Arc<Self>, key: Key, token: Token, error: BackendError) -> Refusal {
+        if let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() {
+            let protocol = Arc::clone(self);
+            let patience = Patience::behind(Instant::now() + self.terms.term(), self.terms.backend_timeout);
+            tokio::spawn(async move {
+                let _ = answered(patience, || protocol.backend.release(&key, token)).await;
+                drop(permit);
+            });
         }
         Refusal::Unavailable(error)
-    }
-
-    /// Releases, in the background, a claim that nobody uses: until answered, or until it has expired by itself.
-    fn release_behind(self: &Arc<Self>, key: Key, token: Token) {
-        let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() else { return };
-        let protocol = Arc::clone(self);
-        let patience = Patience::behind(Instant::now() + self.terms.term(), self.terms.backend_timeout);
-        tokio::spawn(async move {
-            let _ = answered(patience, || protocol.backend.release(&key, token)).await;
-            drop(permit);
-        });
     }
 
     /// The patience of a step that a client waits for.
