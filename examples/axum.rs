@@ -77,18 +77,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port()?)).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("listening on {url}");
-    println!();
-    println!("Send this twice: the second answer is the first one, marked idempotent-replayed: true.");
-    println!("  curl -i {url}/payments -H 'X-Idempotency-Key: k-1' --json '{{\"amount\":1200,\"currency\":\"eur\"}}'");
-    println!("Send twenty at once: one runs, nineteen get 409.");
-    println!(
-        "  seq 20 | xargs -P 20 -I _ curl -s -o /dev/null -w '%{{http_code}}\\n' '{url}/payments?delay_ms=500' \
-         -H 'X-Idempotency-Key: k-2' --json '{{\"amount\":1,\"currency\":\"eur\"}}'"
-    );
-    println!("See what was executed:");
-    println!("  curl {url}/payments");
+    print_what_to_try(&url);
     axum::serve(listener, app()).await?;
     Ok(())
+}
+
+fn print_what_to_try(url: &str) {
+    let json = "-H 'Content-Type: application/json' -d '{\"amount\":1200,\"currency\":\"eur\"}'";
+    println!();
+    println!("# Send this twice: the second answer is the first one, marked idempotent-replayed: true");
+    println!("curl -i {url}/payments -H 'X-Idempotency-Key: k-1' {json}");
+    println!("# Twenty at once: one runs and gets 201, nineteen get 409");
+    println!(
+        "seq 20 | xargs -P 20 -I {{}} curl -s -o /dev/null -w '%{{http_code}}\\n' '{url}/payments?delay_ms=1000' \
+         -H 'X-Idempotency-Key: k-2' {json}"
+    );
+    println!("# What was executed: two payments");
+    println!("curl {url}/payments");
 }
 
 /// The value of `--port`; 0, the default, means any free port.
