@@ -51,23 +51,29 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let admission = self.shared.admit(&parts);
-        if let Admission::Bypass = admission {
-            let request = Request::from_parts(parts, RequestBody::untouched(body));
-            return ResponseFuture::bypass(self.inner.call(request));
-        }
-        // The service that was made ready has to be the one that is called, or dropped, which gives its readiness back:
-        // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
-        let not_ready = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, not_ready);
-        match admission {
+        match self.shared.admit(&parts) {
+            Admission::Bypass => {
+                let request = Request::from_parts(parts, RequestBody::untouched(body));
+                ResponseFuture::bypass(self.inner.call(request))
+            }
             Admission::Guard(text) => {
-                let shared = Arc::clone(&self.shared);
+                let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
                 ResponseFuture::guarded(Guarded::new(|client| flow::guarded(shared, ready, text, parts, body, client)))
             }
-            Admission::Reject(rejection) => ResponseFuture::rejected(rejection.response()),
-            Admission::Bypass => unreachable!("a bypassed request has been passed on"),
+            Admission::Reject(rejection) => {
+                drop(self.take_ready());
+                ResponseFuture::rejected(rejection.response())
+            }
         }
+    }
+}
+
+impl<S: Clone, B> Idempotency<S, B> {
+    /// The inner service that was made ready. It has to be the one that is called, or dropped, which gives its
+    /// readiness back: <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
+    fn take_ready(&mut self) -> S {
+        let not_ready = self.inner.clone();
+        mem::replace(&mut self.inner, not_ready)
     }
 }
 
