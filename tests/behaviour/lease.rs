@@ -65,37 +65,41 @@ async fn duplicates(server: SocketAddr) -> Answer {
     .await
 }
 
-/// Runs `task` on a runtime of its own, which a blocked thread here cannot stall.
-fn elsewhere<F>(task: impl FnOnce() -> F + Send + 'static) -> thread::JoinHandle<F::Output>
-where
-    F: Future<Output: Send + 'static>,
-{
-    thread::spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(task()))
+/// Runs `task` on a runtime of its own, which a thread blocked here cannot stall.
+async fn elsewhere<F: Future<Output = ()>>(task: impl FnOnce() -> F + Send + 'static) {
+    let task = || tokio::runtime::Runtime::new().unwrap().block_on(task());
+    tokio::task::spawn_blocking(task).await.unwrap();
 }
 
 pub(crate) async fn a_handler_that_blocks_its_thread_runs_once(backend: BoxBackend) {
     let handler = blocking();
     let server = serve(handler.router().layer(IdempotencyLayer::new(backend).lease(BLOCKED_LEASE))).await;
 
-    let first = ask(server);
-    handler.entered(1).await;
-    let duplicates = elsewhere(move || duplicates(server));
-    first.await.unwrap().assert_is_first_of(1);
-    duplicates.join().unwrap().assert_is_replay_of(1);
+    let run = handler.clone();
+    elsewhere(move || async move {
+        let first = ask(server);
+        run.entered(1).await;
+        duplicates(server).await.assert_is_replay_of(1);
+        first.await.unwrap().assert_is_first_of(1);
+    })
+    .await;
     assert_eq!(handler.runs(), 1);
 }
 
 pub(crate) async fn a_handler_that_blocks_its_thread_keeps_its_key_from_other_nodes(backend: BoxBackend) {
     let handler = blocking();
-    let layer = || IdempotencyLayer::new(backend.clone()).lease(BLOCKED_LEASE);
-    let server = serve(handler.router().layer(layer())).await;
+    let node = || handler.router().layer(IdempotencyLayer::new(backend.clone()).lease(BLOCKED_LEASE));
+    let server = serve(node()).await;
 
-    let first = ask(server);
-    handler.entered(1).await;
-    let node = handler.router().layer(layer());
-    let duplicates = elsewhere(|| async { duplicates(serve(node).await).await });
-    first.await.unwrap().assert_is_first_of(1);
-    duplicates.join().unwrap().assert_is_replay_of(1);
+    let (run, other) = (handler.clone(), node());
+    elsewhere(move || async move {
+        let other = serve(other).await;
+        let first = ask(server);
+        run.entered(1).await;
+        duplicates(other).await.assert_is_replay_of(1);
+        first.await.unwrap().assert_is_first_of(1);
+    })
+    .await;
     assert_eq!(handler.runs(), 1);
 }
 

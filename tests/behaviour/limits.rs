@@ -63,7 +63,7 @@ pub(crate) async fn a_declared_length_above_the_limit_is_refused_before_the_body
     let service = Service::new(backend).await;
 
     // Not a byte of the body is sent.
-    for framing in ["content-length: 1001", "content-length: 18446744073709551614"] {
+    for framing in ["content-length: 1001", "content-length: 9999999999999999"] {
         exchange(service.server, &head(framing)).await.parsed().assert_is(Rejection::BodyTooLarge);
     }
     let client = Client::http2(service.server).await;

@@ -34,6 +34,8 @@ macro_rules! suite {
                 a_declared_length_makes_a_stream_recordable,
                 trailers_of_a_response_of_known_length_are_replayed,
                 a_body_that_exceeds_its_declared_length_is_cut_there,
+                a_body_that_ends_before_its_declared_length_closes_the_connection,
+                a_body_that_ends_before_its_declared_length_does_not_claim_another,
                 a_response_body_that_fails_midway_releases_its_key;
             mismatch:
                 another_request_with_a_completed_key_is_refused,

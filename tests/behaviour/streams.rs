@@ -9,16 +9,17 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body::Frame;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body::{Body as _, Frame};
 use http_body_util::{
     BodyExt,
     channel::{Channel, Sender},
 };
 use tokio::sync::mpsc;
+use tower::ServiceExt;
 use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
-use super::support::{Answer, Client, Handler, payment, serve};
+use super::support::{Answer, Client, Handler, connect, payment, read_until_closed, request, serve};
 
 /// A body of these frames whose length nobody knows beforehand.
 struct Frames(VecDeque<io::Result<Frame<Bytes>>>);
@@ -145,7 +146,7 @@ pub(crate) async fn a_body_that_exceeds_its_declared_length_is_cut_there(backend
     let client = Client::http1(server);
 
     for (runs, path) in (1..).zip(["/between-frames", "/within-a-frame"]) {
-        let order = || super::support::request(http::Method::POST, path, path, "");
+        let order = || request(Method::POST, path, path, "");
         let first = client.ask(order()).await;
         assert_eq!(first.body, "one", "{path}");
         client.ask(order()).await.assert_replays(&first);
@@ -153,10 +154,52 @@ pub(crate) async fn a_body_that_exceeds_its_declared_length_is_cut_there(backend
     }
 }
 
+/// Answers with nine bytes, of which the first two runs give only a few.
+fn stopping_short() -> Handler {
+    Handler::new(|run, _| match run {
+        1 => with_length("9", Frames::body([data("one")])),
+        2 => with_length("9", Frames::body([])),
+        _ => with_length("9", Frames::body([data("onetwosix")])),
+    })
+}
+
+pub(crate) async fn a_body_that_ends_before_its_declared_length_closes_the_connection(backend: BoxBackend) {
+    let handler = stopping_short();
+    let server = serve(handler.router().layer(IdempotencyLayer::new(backend))).await;
+
+    // Nobody asks for the connection to be closed. If it stayed open, the client would take the next response for the
+    // missing bytes.
+    let order = b"POST /payments HTTP/1.1\r\nhost: a\r\nidempotency-key: order-1\r\ncontent-length: 0\r\n\r\n";
+    for runs in [1, 2] {
+        let bytes = read_until_closed(connect(server, order).await).await;
+        assert!(!bytes.windows(9).any(|nine| nine == b"onetwosix"));
+        assert_eq!(handler.runs(), runs);
+    }
+    let mut order = request(Method::POST, "/payments", "order-1", "");
+    order.headers_mut().insert(header::HOST, HeaderValue::from_static("a"));
+    let whole = Client::http1(server).ask(order).await;
+    assert_eq!((&whole.body[..], whole.is_replay(), handler.runs()), (&b"onetwosix"[..], false, 3));
+}
+
+/// A server that is told another length than the header's panics or keeps the connection open, depending on its build.
+pub(crate) async fn a_body_that_ends_before_its_declared_length_does_not_claim_another(backend: BoxBackend) {
+    let handler = stopping_short();
+    let service = handler.router().layer(IdempotencyLayer::new(backend));
+
+    for (runs, part) in [(1, "one"), (2, "")] {
+        let response = service.clone().oneshot(payment("order-1")).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_LENGTH], "9");
+        let body = response.into_body();
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), part);
+        assert_eq!(handler.runs(), runs);
+    }
+}
+
 pub(crate) async fn a_response_body_that_fails_midway_releases_its_key(backend: BoxBackend) {
     let handler = Handler::new(|run, _| match run % 3 {
         1 => with_length("9", Frames::body([data("one"), Err(io::Error::other("disk on fire"))])),
-        2 => with_length("9", Frames::body([data("one")])),
+        2 => with_length("9", Frames::body([Err(io::Error::other("disk on fire"))])),
         _ => with_length("9", Frames::body([data("onetwosix")])),
     });
     let server = serve(handler.router().layer(IdempotencyLayer::new(backend))).await;

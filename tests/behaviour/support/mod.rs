@@ -14,7 +14,7 @@ pub(crate) use self::{
     backend::Counting,
     client::{Answer, Client, payment, request},
     handler::{Handler, created},
-    raw::{RawAnswer, connect, exchange},
+    raw::{RawAnswer, connect, exchange, read_until_closed},
     server::{Visits, serve, serve_tower},
 };
 

@@ -24,6 +24,13 @@ pub(crate) async fn exchange(server: SocketAddr, request: &[u8]) -> RawAnswer {
     RawAnswer::read(connect(server, request).await).await
 }
 
+/// Reads whatever comes until the server closes.
+pub(crate) async fn read_until_closed(mut stream: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server does not close").unwrap();
+    bytes
+}
+
 /// An answer as it came over the wire.
 #[derive(Debug)]
 pub(crate) struct RawAnswer {
@@ -35,9 +42,8 @@ pub(crate) struct RawAnswer {
 
 impl RawAnswer {
     /// Reads until the server closes.
-    pub(crate) async fn read(mut stream: TcpStream) -> Self {
-        let mut bytes = Vec::new();
-        timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server does not close").unwrap();
+    pub(crate) async fn read(stream: TcpStream) -> Self {
+        let bytes = read_until_closed(stream).await;
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an HTTP/1 head");
         let (head, body) = (&bytes[..end], bytes[end + 4..].to_vec());
         let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.trim_ascii_end().to_vec());
