@@ -10,6 +10,8 @@ mod names;
 mod record;
 mod token;
 
+#[cfg(feature = "memory")]
+pub use self::backend::MemoryBackend;
 pub use self::{
     backend::{Backend, BoxBackend, Claim, Entry, Ownership},
     codec::DecodeError,
