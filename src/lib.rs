@@ -26,6 +26,8 @@ mod run;
 mod service;
 mod token;
 
+#[cfg(feature = "memory")]
+pub use self::backend::MemoryBackend;
 pub use self::{
     backend::{Backend, BoxBackend, Claim, Entry, Ownership},
     body::{RequestBody, ResponseBody},
