@@ -1,12 +1,13 @@
 //! Request bodies that are too large, too slow or broken.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::channel::{Channel, Sender};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower_http::timeout::TimeoutLayer;
 use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
 use super::support::{Client, Counting, Handler, RawAnswer, Visits, connect, exchange, request, serve, until};
@@ -152,4 +153,26 @@ pub(crate) async fn a_slow_upload_holds_no_claim(backend: BoxBackend) {
     slow.write_all(b"der").await.unwrap();
     RawAnswer::read(slow).await.parsed().assert_is_replay_of(1);
     assert_eq!(service.handler.runs(), 1);
+}
+
+pub(crate) async fn an_upload_that_an_outer_timeout_ends_leaves_nothing(backend: BoxBackend) {
+    let (handler, backend) = (Handler::payments(), Counting::new(backend));
+    let impatient = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(50));
+    let router = handler.router().layer(IdempotencyLayer::new(backend.clone()));
+    let server = serve(router.clone().layer(impatient)).await;
+
+    let mut slow = connect(server, &[head("content-length: 5"), b"or".to_vec()].concat()).await;
+    // The head of the answer: the time is over.
+    assert_eq!(slow.read_u8().await.unwrap(), b'H');
+    // The server may have closed by now.
+    let _ = slow.write_all(b"der").await;
+    let mut rest = Vec::new();
+    let _ = slow.read_to_end(&mut rest).await;
+    assert!(rest.starts_with(b"TTP/1.1 504 "), "{}", rest.escape_ascii());
+    assert_eq!((handler.runs(), backend.commands()), (0, 0));
+
+    let patient = serve(router).await;
+    let whole = [head("content-length: 5"), b"order".to_vec()].concat();
+    exchange(patient, &whole).await.parsed().assert_is_first_of(1);
+    assert_eq!((handler.runs(), backend.commands()), (1, 2));
 }

@@ -57,7 +57,8 @@ macro_rules! suite {
                 a_body_that_ends_too_early_leaves_nothing,
                 a_body_that_is_not_http_leaves_nothing,
                 a_body_whose_stream_is_reset_leaves_nothing,
-                a_slow_upload_holds_no_claim;
+                a_slow_upload_holds_no_claim,
+                an_upload_that_an_outer_timeout_ends_leaves_nothing;
             abandonment:
                 a_run_outlives_an_http1_client_that_closes,
                 a_run_outlives_an_http1_client_that_half_closes,
