@@ -20,6 +20,9 @@ impl<B: Backend> Protocol<B> {
     pub(super) fn renew_after(self: &Arc<Self>, held: &Arc<Held>, sent: Instant) {
         if self.live.insert(held, sent + held.term / 3) {
             tokio::spawn(Renewer(Arc::clone(&self.live)).work(Arc::downgrade(self)));
+            // A worker of tokio keeps the task that it spawned last to itself, and this one may be about to enter a
+            // handler that blocks it. One more task leaves the renewer to the other workers, and wakes one of them.
+            tokio::spawn(async {});
         }
     }
 
