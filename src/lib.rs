@@ -8,6 +8,8 @@ mod fingerprint;
 mod key;
 mod names;
 mod record;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod token;
 
 pub use self::{
