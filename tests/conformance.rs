@@ -3,10 +3,13 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use support::reference::{Bug, Reference};
-use tower_idempotency::{BoxBackend, testing::conformance};
+use support::reference::{Bug, Polling, Reference};
+use tower_idempotency::{
+    BoxBackend,
+    testing::{FaultyBackend, Odds, conformance},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_correct_backend_passes_in_real_time() {
@@ -18,6 +21,11 @@ async fn a_correct_backend_passes_under_a_paused_clock() {
     conformance(|| async { Reference::default() }).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backend_that_polls_passes_in_real_time() {
+    conformance(|| async { Polling::default() }).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shared_backend_passes() {
     let shared = Arc::new(Reference::default());
@@ -27,6 +35,24 @@ async fn a_shared_backend_passes() {
 #[tokio::test(start_paused = true)]
 async fn a_boxed_backend_passes() {
     conformance(|| async { BoxBackend::new(Reference::default()) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_faulty_backend_without_faults_passes() {
+    conformance(|| async { FaultyBackend::new(Reference::default()) }).await;
+}
+
+/// Commands that travel on their own are still commands.
+#[tokio::test(start_paused = true)]
+async fn a_slow_backend_passes() {
+    let odds =
+        Odds { delay_request: 0.5, delay_reply: 0.5, longest_delay: Duration::from_millis(20), ..Odds::default() };
+    let connect = || async {
+        let faulty = FaultyBackend::new(Reference::default());
+        faulty.random(1, odds);
+        faulty
+    };
+    conformance(connect).await;
 }
 
 /// The report of the suite on a backend with `bug`.

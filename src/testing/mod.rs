@@ -2,8 +2,11 @@
 //!
 //! * [`conformance`] checks that a [`Backend`](crate::Backend) keeps the laws.
 //! * [`FaultyBackend`] loses, delays, holds back and fails the commands that a test names.
-//! * [`InnerService`] is a handler that a test watches and holds.
 
 mod conformance;
+mod faults;
 
-pub use self::conformance::conformance;
+pub use self::{
+    conformance::conformance,
+    faults::{Command, Fault, FaultyBackend, Held, Odds, Script, Sent},
+};

@@ -286,3 +286,39 @@ impl Backend for Reference {
         }
     }
 }
+
+/// A [`Reference`] that waits as the trait does by default.
+#[derive(Debug, Default)]
+pub struct Polling(Reference);
+
+impl Backend for Polling {
+    async fn claim(&self, key: &Key, token: Token, of: &Fingerprint, lease: Duration) -> Result<Claim, BackendError> {
+        self.0.claim(key, token, of, lease).await
+    }
+
+    async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
+        self.0.renew(key, token, lease).await
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        token: Token,
+        record: &Record,
+        retention: Duration,
+    ) -> Result<Ownership, BackendError> {
+        self.0.complete(key, token, record, retention).await
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
+        self.0.release(key, token).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
+        self.0.get(key).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<bool, BackendError> {
+        self.0.remove(key).await
+    }
+}
