@@ -87,6 +87,10 @@ macro_rules! wrong_backends {
 wrong_backends! {
     check_then_insert_is_found: CheckThenInsert breaks "law 1 (Atomic)",
         found by "one of many concurrent claims is acquired";
+    check_then_insert_leaves_histories_without_an_order: CheckThenInsert breaks "law 1 (Atomic)",
+        found by "histories of random commands are linearizable";
+    check_then_insert_lets_two_hold_a_key: CheckThenInsert breaks "law 1 (Atomic)",
+        found by "a storm has one holder at a time";
     check_then_replace_of_an_expired_claim_is_found: CheckThenReplaceExpired breaks "law 3 (Expiring)",
         found by "an expired claim can be claimed once";
     a_claim_that_does_not_know_its_token_is_found: OwnTokenNotRecognised breaks "law 1 (Atomic)",
