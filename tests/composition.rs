@@ -47,7 +47,11 @@ fn layer() -> IdempotencyLayer<MemoryBackend> {
 /// A handler for any body, so that it fits behind any other layer.
 fn handler<B>(
     runs: &Runs,
-) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone + Send + 'static + use<B>
+) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static
++ use<B>
 where
     B: Body<Data = Bytes, Error: Debug> + Send + 'static,
 {
