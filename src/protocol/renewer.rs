@@ -12,6 +12,7 @@ use super::{
     lease::Held,
     live::LiveRuns,
     retry::{Patience, answered},
+    watchdog::{Leash, spawn_watched},
 };
 use crate::{Backend, Ownership};
 
@@ -19,17 +20,16 @@ impl<B: Backend> Protocol<B> {
     /// Renews `held` a third of its term after `sent`, and so on until it is removed from the live runs.
     pub(super) fn renew_after(self: &Arc<Self>, held: &Arc<Held>, sent: Instant) {
         if self.live.insert(held, sent + held.term / 3) {
-            tokio::spawn(Renewer(Arc::clone(&self.live)).work(Arc::downgrade(self)));
-            // A worker of tokio keeps the task that it spawned last to itself, and this one may be about to enter a
-            // handler that blocks it. One more task leaves the renewer to the other workers, and wakes one of them.
-            tokio::spawn(async {});
+            let (live, protocol) = (Arc::clone(&self.live), Arc::downgrade(self));
+            spawn_watched(self.terms.term() / 12, move |leash| Renewer { live, _leash: leash }.work(protocol));
         }
     }
 
     /// Sends one renewal until it is answered or the lease is over.
     async fn renew(self: Arc<Self>, held: Arc<Held>) {
         let mut sent = Instant::now();
-        if sent >= held.started + self.terms.max_run {
+        // After a stall the lease may be over: a renewal would be sent and given up in the same instant.
+        if sent >= held.started + self.terms.max_run || !held.is_entitled(sent) {
             return held.lose();
         }
         let patience = Patience::behind(held.deadline(), self.terms.backend_timeout.min(held.term / 3));
@@ -48,11 +48,14 @@ impl<B: Backend> Protocol<B> {
 }
 
 /// The renewer's task ends with the layer, or with the runtime that it was spawned on. Then another may begin.
-struct Renewer(Arc<LiveRuns>);
+struct Renewer {
+    live: Arc<LiveRuns>,
+    _leash: Option<Leash>,
+}
 
 impl Drop for Renewer {
     fn drop(&mut self) {
-        self.0.renewer_ended();
+        self.live.renewer_ended();
     }
 }
 
@@ -61,12 +64,12 @@ impl Renewer {
     async fn work<B: Backend>(self, protocol: Weak<Protocol<B>>) {
         while let Some(protocol) = protocol.upgrade() {
             let now = Instant::now();
-            for held in self.0.take_due(now) {
+            for held in self.live.take_due(now) {
                 tokio::spawn(Arc::clone(&protocol).renew(held));
             }
             let look_again = now + protocol.terms.term() / 3;
             drop(protocol);
-            self.0.wait(look_again).await;
+            self.live.wait(look_again).await;
         }
     }
 }

@@ -42,10 +42,12 @@ pub(crate) async fn a_run_that_outlives_its_lease_tenfold_runs_once(backend: Box
     assert_eq!(handler.runs(), 1);
 }
 
-/// Blocks its thread for longer than `BLOCKED_LEASE`.
-fn blocking() -> Handler {
-    Handler::new(|run, _| {
-        thread::sleep(Duration::from_secs(1));
+/// From its run `first` on, blocks its thread for longer than `BLOCKED_LEASE`.
+fn blocking_from(first: usize) -> Handler {
+    Handler::new(move |run, _| {
+        if run >= first {
+            thread::sleep(Duration::from_secs(1));
+        }
         created(run)
     })
 }
@@ -72,7 +74,7 @@ async fn elsewhere<F: Future<Output = ()>>(task: impl FnOnce() -> F + Send + 'st
 }
 
 pub(crate) async fn a_handler_that_blocks_its_thread_runs_once(backend: BoxBackend) {
-    let handler = blocking();
+    let handler = blocking_from(1);
     let server = serve(handler.router().layer(IdempotencyLayer::new(backend).lease(BLOCKED_LEASE))).await;
 
     let run = handler.clone();
@@ -87,7 +89,7 @@ pub(crate) async fn a_handler_that_blocks_its_thread_runs_once(backend: BoxBacke
 }
 
 pub(crate) async fn a_handler_that_blocks_its_thread_keeps_its_key_from_other_nodes(backend: BoxBackend) {
-    let handler = blocking();
+    let handler = blocking_from(1);
     let node = || handler.router().layer(IdempotencyLayer::new(backend.clone()).lease(BLOCKED_LEASE));
     let server = serve(node()).await;
 
@@ -101,6 +103,27 @@ pub(crate) async fn a_handler_that_blocks_its_thread_keeps_its_key_from_other_no
     })
     .await;
     assert_eq!(handler.runs(), 1);
+}
+
+/// The renewer waits already, and the thread that is blocked may be the one that would have woken it.
+pub(crate) async fn a_handler_that_blocks_a_thread_of_a_busy_layer_keeps_its_key(backend: BoxBackend) {
+    let handler = blocking_from(2);
+    let node = || handler.router().layer(IdempotencyLayer::new(backend.clone()).lease(BLOCKED_LEASE));
+    let server = serve(node()).await;
+
+    let (run, other) = (handler.clone(), node());
+    elsewhere(move || async move {
+        let other = serve(other).await;
+        // One connection: its next request comes to the thread that waits for events, and no other one is woken.
+        let [_, client] = Client::both(server).await;
+        client.ask(order("order-0")).await.assert_is_first_of(1);
+        let first = tokio::spawn(async move { client.ask(order("order-1")).await });
+        run.entered(2).await;
+        duplicates(other).await.assert_is_replay_of(2);
+        first.await.unwrap().assert_is_first_of(2);
+    })
+    .await;
+    assert_eq!(handler.runs(), 2);
 }
 
 pub(crate) async fn a_layer_that_is_applied_twice_runs_once(backend: BoxBackend) {

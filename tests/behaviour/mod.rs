@@ -79,6 +79,7 @@ macro_rules! suite {
                 a_run_that_outlives_its_lease_tenfold_runs_once,
                 a_handler_that_blocks_its_thread_runs_once,
                 a_handler_that_blocks_its_thread_keeps_its_key_from_other_nodes,
+                a_handler_that_blocks_a_thread_of_a_busy_layer_keeps_its_key,
                 a_layer_that_is_applied_twice_runs_once,
                 clones_of_a_layer_share_their_claims;
         }
