@@ -78,12 +78,10 @@ impl Load {
 fn in_parallel(threads: u64, work: impl Fn(u64) + Sync) -> Duration {
     let start = Instant::now();
     thread::scope(|scope| {
-        (0..threads).for_each(|thread| {
-            drop(scope.spawn({
-                let work = &work;
-                move || work(thread)
-            }))
-        })
+        for thread in 0..threads {
+            let work = &work;
+            scope.spawn(move || work(thread));
+        }
     });
     start.elapsed()
 }

@@ -30,10 +30,17 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 ///
 /// Clones share what is stored. It ends with the process, so a restart forgets every record.
 ///
+/// ```
+/// use tower_idempotency::MemoryBackend;
+///
+/// let backend = MemoryBackend::with_limits(100_000, 64 << 20);
+/// assert!(backend.clone().is_empty());
+/// ```
+///
 /// # Bounds
 ///
 /// The number of entries (claims and records together) and the bytes of records are bounded, by default to 1,000,000
-/// and to 256 MiB. An entry takes about 115 bytes beside its record. When a bound is reached the oldest records leave
+/// and to 256 MiB. An entry takes about 120 bytes beside its record. When a bound is reached the oldest records leave
 /// before their time, *and with them the promise not to run their requests again*; choose the bounds so that the
 /// records of one retention fit. A claim in progress never leaves before its deadline. Where nothing but claims is
 /// left, a further claim is answered with [`Full`](crate::BackendErrorKind::Full).

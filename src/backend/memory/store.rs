@@ -1,6 +1,6 @@
 //! [`Store`]: the shards, and the way to one.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{sync::PoisonError, task::Waker, time::Duration};
 
 use hashbrown::DefaultHashBuilder;
 use tokio::time::Instant;
@@ -40,7 +40,9 @@ impl Store {
     pub(super) fn new(bounds: Bounds) -> Self {
         let hasher = DefaultHashBuilder::default();
         let count = shard_count(bounds);
-        let bounds = Bounds { entries: bounds.entries / count, bytes: bounds.bytes / count };
+        // A shard names its slots with 32 bits.
+        let entries = (bounds.entries / count).min(u32::MAX as usize);
+        let bounds = Bounds { entries, bytes: bounds.bytes / count };
         let shard = || Aligned(Mutex::new(Shard::new(bounds, hasher.clone())));
         Self { shards: std::iter::repeat_with(shard).take(count).collect(), hasher, clock: Clock::new() }
     }
@@ -89,8 +91,8 @@ impl Store {
         Waiter::new(self, key)
     }
 
-    pub(super) fn look(&self, waiter: &mut Option<u64>, key: &Key, waker: std::task::Waker, now: Instant) -> Look {
-        self.at(now, key, |shard, key| shard.look(key, waiter, waker))
+    pub(super) fn look(&self, ticket: &mut Option<u64>, key: &Key, waker: Waker, now: Instant) -> Look {
+        self.at(now, key, |shard, key| shard.look(key, ticket, waker))
     }
 
     pub(super) fn forget(&self, ticket: u64, key: &Key) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    shard::{Bounds, Snapshot},
+    shard::{Bounds, Shard, Snapshot},
     store::Store,
 };
 use crate::{BackendErrorKind, Claim, Fingerprint, Key, Ownership, Record, Token};
@@ -64,15 +64,15 @@ impl Fixture {
     }
 
     fn snapshot(&self, key: Key) -> Option<Snapshot> {
-        self.store.locked(&key, |shard, key| shard.snapshot(key))
+        self.store.locked(&key, Shard::snapshot)
     }
 
     fn len(&self) -> usize {
-        self.store.sum(super::Shard::len)
+        self.store.sum(Shard::len)
     }
 
     fn bytes(&self) -> usize {
-        self.store.sum(super::Shard::bytes)
+        self.store.sum(Shard::bytes)
     }
 
     fn assert_consistent(&self) {

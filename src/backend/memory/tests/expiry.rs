@@ -73,6 +73,6 @@ fn nothing_is_counted_when_everything_has_left() {
     (0..1100)
         .for_each(|number| assert_eq!(fixture.store.renew(&key(number), OURS, LEASE, fixture.now), Ownership::Lost));
     assert_eq!((fixture.len(), fixture.bytes()), (0, 0));
-    assert_eq!(fixture.store.sum(super::super::Shard::claims), 0);
+    assert_eq!(fixture.store.sum(Shard::claims), 0);
     fixture.assert_consistent();
 }

@@ -11,6 +11,7 @@ const OPERATIONS: usize = 100_000;
 const KEYS: usize = 60;
 
 /// A seed from the environment, or a fresh one, printed for the case that the test fails.
+#[expect(clippy::print_stdout, reason = "the test harness shows it when the test fails")]
 fn random() -> StdRng {
     let seed = std::env::var("MEMORY_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().expect("a number"));
     println!("replay with MEMORY_SEED={seed}");
