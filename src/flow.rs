@@ -51,7 +51,7 @@ where
     };
 
     policy::strip_markers(&mut parts.headers);
-    parts.extensions.insert(Run::new(text, Arc::clone(lease.held())));
+    parts.extensions.insert(Run::new(text, Arc::clone(lease.run())));
     let method = parts.method.clone();
     let request = Request::from_parts(parts, RequestBody::whole(body));
 

@@ -83,9 +83,9 @@
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `memory` | yes | [`MemoryBackend`](crate::MemoryBackend) |
+//! | `memory` | yes | [`MemoryBackend`] |
 //! | `axum` | no | the fingerprint uses axum's `OriginalUri` |
-//! | `test-util` | no | [`testing`](crate::testing): the conformance suite for backends, fault injection, a controllable inner service |
+//! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Key, Token, header_key::KeyText, protocol::Held};
+use crate::{Key, Token, header_key::KeyText, protocol::LiveRun};
 
 /// One execution under a claim. The layer puts it into the extensions of a guarded request; a bypassed request has
 /// none.
@@ -18,12 +18,12 @@ use crate::{Key, Token, header_key::KeyText, protocol::Held};
 #[derive(Clone)]
 pub struct Run {
     text: KeyText,
-    held: Arc<Held>,
+    live: Arc<LiveRun>,
 }
 
 impl Run {
-    pub(crate) fn new(text: KeyText, held: Arc<Held>) -> Self {
-        Self { text, held }
+    pub(crate) fn new(text: KeyText, live: Arc<LiveRun>) -> Self {
+        Self { text, live }
     }
 
     /// The key as the client means it: 1 to 255 visible ASCII characters, without the quotes it may have sent.
@@ -37,7 +37,7 @@ impl Run {
     /// The token of this run: another one for each execution of the same key.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.held.token
+        self.live.token
     }
 
     /// Whether the claim may have gone to another run, because this one stalled past its lease or could not renew it.
@@ -45,11 +45,11 @@ impl Run {
     /// A handler that has not yet done anything irreversible should stop then. Its response will not be sent.
     #[must_use]
     pub fn lease_lost(&self) -> bool {
-        self.held.is_lost()
+        self.live.is_lost()
     }
 
     pub(crate) fn holds(&self, key: &Key) -> bool {
-        self.held.key == *key
+        self.live.key == *key
     }
 }
 
@@ -57,8 +57,8 @@ impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text of a key does not belong in a log.
         f.debug_struct("Run")
-            .field("key", &self.held.key)
-            .field("token", &self.held.token)
+            .field("key", &self.live.key)
+            .field("token", &self.live.token)
             .field("lease_lost", &self.lease_lost())
             .finish()
     }

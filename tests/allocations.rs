@@ -1,4 +1,5 @@
 //! What a request that the layer has nothing to do with costs: no allocation.
+#![cfg(feature = "memory")]
 
 use std::{
     convert::Infallible,

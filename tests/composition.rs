@@ -1,4 +1,5 @@
 //! The layer among other layers: tower's contract, axum's routers, hyper's server.
+#![cfg(feature = "memory")]
 
 use std::{
     convert::Infallible,
@@ -323,7 +324,8 @@ fn types_have_the_auto_traits_that_users_need() {
 
 #[test]
 fn impossible_settings_panic_at_the_call() {
-    let settings: [fn(IdempotencyLayer<MemoryBackend>, Duration) -> IdempotencyLayer<MemoryBackend>; 4] = [
+    type Setter = fn(IdempotencyLayer<MemoryBackend>, Duration) -> IdempotencyLayer<MemoryBackend>;
+    let settings: [Setter; 4] = [
         IdempotencyLayer::lease,
         IdempotencyLayer::retention,
         IdempotencyLayer::max_run,

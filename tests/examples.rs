@@ -1,4 +1,5 @@
 //! The examples, run as a user runs them: the program is started, and the commands it prints are typed into a shell.
+#![cfg(feature = "memory")]
 
 use std::{
     io::{BufRead, BufReader, Read},

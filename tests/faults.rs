@@ -1,5 +1,5 @@
 //! The layer over a backend that fails: lost and late commands, lost leases, stalls. On tokio's paused clock.
-#![cfg(feature = "test-util")]
+#![cfg(all(feature = "memory", feature = "test-util"))]
 
 use std::{convert::identity, time::Duration};
 

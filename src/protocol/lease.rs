@@ -1,102 +1,21 @@
 //! [`Lease`]: a claim that this process holds, from the start of its run until the backend has answered its end.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::{
-    Protocol,
+    LiveRun, Protocol,
     retry::{Patience, answered},
 };
 use crate::{Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Key, Ownership, Record, Token};
-
-/// A claim as its holder sees it.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) key: Key,
-    pub(crate) token: Token,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) started: Instant,
-    /// What the claim was made or is renewed for.
-    pub(super) term: Duration,
-    state: Mutex<State>,
-    lost: AtomicBool,
-}
-
-#[derive(Debug)]
-struct State {
-    deadline: Instant,
-    /// When the renewer has it in its order for.
-    due: Option<Instant>,
-    ended: bool,
-}
-
-impl Held {
-    pub(super) fn new(key: Key, token: Token, fingerprint: Fingerprint, sent: Instant, term: Duration) -> Self {
-        let state = State { deadline: private_deadline(sent, term), due: None, ended: false };
-        Self { key, token, fingerprint, started: sent, term, state: Mutex::new(state), lost: AtomicBool::new(false) }
-    }
-
-    /// Until when this process may take the claim for its own, by its own clock.
-    pub(super) fn deadline(&self) -> Instant {
-        self.state().deadline
-    }
-
-    pub(super) fn is_entitled(&self, now: Instant) -> bool {
-        now < self.deadline()
-    }
-
-    /// A renewal that was sent at `sent` has taken effect. Replies may come out of order.
-    pub(super) fn extend(&self, sent: Instant) {
-        let mut state = self.state();
-        state.deadline = state.deadline.max(private_deadline(sent, self.term));
-    }
-
-    /// Notes its place in the renewer's order; `false` when the run has ended and has none.
-    pub(super) fn set_due(&self, due: Option<Instant>) -> bool {
-        let mut state = self.state();
-        state.due = due;
-        !state.ended
-    }
-
-    /// Ends the run, and returns its last place in the renewer's order.
-    pub(super) fn end(&self) -> Option<Instant> {
-        let mut state = self.state();
-        state.ended = true;
-        state.due.take()
-    }
-
-    // Nothing that can panic runs under the lock, so a poisoned state is a whole one.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
-    }
-}
-
-/// A tenth of the term is kept back: clocks run at different speeds, and what is decided now takes effect later.
-fn private_deadline(sent: Instant, term: Duration) -> Instant {
-    sent + (term - term / 10)
-}
 
 /// A claim that this process holds. It is renewed until [`complete`](Self::complete) or [`release`](Self::release) is
 /// *answered*, or until it is dropped: then the claim stays until its lease ends.
 #[derive(Debug)]
 pub struct Lease<B: Backend> {
     protocol: Arc<Protocol<B>>,
-    held: Arc<Held>,
+    run: Arc<LiveRun>,
 }
 
 /// What became of a record.
@@ -120,38 +39,38 @@ enum Verdict {
 }
 
 impl<B: Backend> Lease<B> {
-    pub(super) fn begin(protocol: &Arc<Protocol<B>>, held: Held) -> Self {
-        let held = Arc::new(held);
-        protocol.renew_after(&held, held.started);
-        Self { protocol: Arc::clone(protocol), held }
+    pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun) -> Self {
+        let run = Arc::new(run);
+        protocol.renew_after(&run, run.started);
+        Self { protocol: Arc::clone(protocol), run }
     }
 
-    pub(crate) fn held(&self) -> &Arc<Held> {
-        &self.held
+    pub(crate) fn run(&self) -> &Arc<LiveRun> {
+        &self.run
     }
 
     /// The token that this run's claim carries.
     #[cfg(feature = "test-util")]
     #[must_use]
     pub fn token(&self) -> Token {
-        self.held.token
+        self.run.token
     }
 
     /// Whether the claim may have gone to somebody else.
     #[cfg(feature = "test-util")]
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.held.is_lost()
+        self.run.is_lost()
     }
 
     /// Stores `record`, which ends the run.
     ///
     /// Sent even when the lease is thought lost: an expired claim that nobody took over can still be completed.
     pub async fn complete(self, record: Record) -> Completion {
-        let (protocol, held) = (Arc::clone(&self.protocol), Arc::clone(&self.held));
+        let (protocol, run) = (Arc::clone(&self.protocol), Arc::clone(&self.run));
         match self.settle(Verdict::Complete(record)).await {
             Some(Ownership::Held) => Completion::Stored,
-            Some(Ownership::Lost) => protocol.reread(&held).await,
+            Some(Ownership::Lost) => protocol.reread(&run).await,
             None => Completion::Unanswered,
         }
     }
@@ -164,7 +83,7 @@ impl<B: Backend> Lease<B> {
     /// Ends a run that has failed: gives the key back, or, at most once, keeps it for good.
     pub async fn fail(self) {
         if self.protocol.terms.at_most_once {
-            let record = Record::outcome_unknown(&self.held.fingerprint);
+            let record = Record::outcome_unknown(&self.run.fingerprint);
             let _ = self.settle(Verdict::Complete(record)).await;
         } else {
             self.release().await;
@@ -188,8 +107,8 @@ impl<B: Backend> Lease<B> {
 
     async fn settle_behind(self, mut verdict: Verdict) {
         // Renewals move the deadline while this goes on.
-        while self.held.is_entitled(Instant::now()) {
-            let patience = Patience::behind(self.held.deadline(), self.protocol.terms.backend_timeout);
+        while self.run.is_entitled(Instant::now()) {
+            let patience = Patience::behind(self.run.deadline(), self.protocol.terms.backend_timeout);
             match answered(patience, || self.send(&verdict)).await {
                 Ok(_) => return,
                 Err(error) if self.fall_back(&mut verdict, &error) => {}
@@ -201,7 +120,7 @@ impl<B: Backend> Lease<B> {
 
     /// A record that the backend can never keep becomes a tombstone: the run must not be repeated for its size.
     fn fall_back(&self, verdict: &mut Verdict, error: &BackendError) -> bool {
-        let tombstone = Record::tombstone(&self.held.fingerprint);
+        let tombstone = Record::tombstone(&self.run.fingerprint);
         match verdict {
             Verdict::Complete(record) if error.kind() == BackendErrorKind::TooLarge && *record != tombstone => {
                 *record = tombstone;
@@ -213,7 +132,7 @@ impl<B: Backend> Lease<B> {
 
     async fn send(&self, verdict: &Verdict) -> Result<Ownership, BackendError> {
         let Protocol { backend, terms, .. } = &*self.protocol;
-        let Held { key, token, .. } = &*self.held;
+        let LiveRun { key, token, .. } = &*self.run;
         match verdict {
             Verdict::Complete(record) => backend.complete(key, *token, record, terms.retention).await,
             Verdict::Release => backend.release(key, *token).await.map(|()| Ownership::Held),
@@ -223,15 +142,15 @@ impl<B: Backend> Lease<B> {
 
 impl<B: Backend> Drop for Lease<B> {
     fn drop(&mut self) {
-        self.protocol.live.remove(&self.held);
+        self.protocol.live.remove(&self.run);
     }
 }
 
 impl<B: Backend> Protocol<B> {
     /// What a run that lost its lease may show: never its own answer, which nobody will see again.
-    async fn reread(&self, held: &Held) -> Completion {
-        match answered(self.step(), || self.backend.get(&held.key)).await {
-            Ok(Some(Entry::Completed(record))) if record.fingerprint() == held.fingerprint => {
+    async fn reread(&self, run: &LiveRun) -> Completion {
+        match answered(self.step(), || self.backend.get(&run.key)).await {
+            Ok(Some(Entry::Completed(record))) if record.fingerprint() == run.fingerprint => {
                 Completion::Superseded(record)
             }
             _ => Completion::Lost,

@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -10,7 +14,82 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::lease::Held;
+use crate::{Fingerprint, Key, Token};
+
+/// One run, from its claim until the backend has answered its end, as this process sees it.
+#[derive(Debug)]
+pub(crate) struct LiveRun {
+    pub(crate) key: Key,
+    pub(crate) token: Token,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) started: Instant,
+    /// What the claim was made or is renewed for.
+    pub(super) term: Duration,
+    state: Mutex<State>,
+    lost: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    deadline: Instant,
+    /// When the renewer has it in its order for.
+    due: Option<Instant>,
+    ended: bool,
+}
+
+impl LiveRun {
+    pub(super) fn new(key: Key, token: Token, fingerprint: Fingerprint, sent: Instant, term: Duration) -> Self {
+        let state = State { deadline: private_deadline(sent, term), due: None, ended: false };
+        Self { key, token, fingerprint, started: sent, term, state: Mutex::new(state), lost: AtomicBool::new(false) }
+    }
+
+    /// Until when this process may take the claim for its own, by its own clock.
+    pub(super) fn deadline(&self) -> Instant {
+        self.state().deadline
+    }
+
+    pub(super) fn is_entitled(&self, now: Instant) -> bool {
+        now < self.deadline()
+    }
+
+    /// A renewal that was sent at `sent` has taken effect. Replies may come out of order.
+    pub(super) fn extend(&self, sent: Instant) {
+        let mut state = self.state();
+        state.deadline = state.deadline.max(private_deadline(sent, self.term));
+    }
+
+    /// Notes its place in the renewer's order; `false` when the run has ended and has none.
+    fn set_due(&self, due: Option<Instant>) -> bool {
+        let mut state = self.state();
+        state.due = due;
+        !state.ended
+    }
+
+    /// Ends the run, and returns its last place in the renewer's order.
+    fn end(&self) -> Option<Instant> {
+        let mut state = self.state();
+        state.ended = true;
+        state.due.take()
+    }
+
+    // Nothing that can panic runs under the lock, so a poisoned state is a whole one.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+}
+
+/// A tenth of the term is kept back: clocks run at different speeds, and what is decided now takes effect later.
+fn private_deadline(sent: Instant, term: Duration) -> Instant {
+    sent + (term - term / 10)
+}
 
 #[derive(Debug, Default)]
 pub(super) struct LiveRuns {
@@ -20,7 +99,7 @@ pub(super) struct LiveRuns {
 
 #[derive(Debug, Default)]
 struct Table {
-    runs: BTreeMap<Place, Arc<Held>>,
+    runs: BTreeMap<Place, Arc<LiveRun>>,
     /// When the renewer means to look again; `None` when there is no renewer.
     wake: Option<Instant>,
 }
@@ -30,12 +109,12 @@ type Place = (Instant, usize);
 
 impl LiveRuns {
     /// Puts a run into the order, unless it has ended. `true`: there is no renewer, and the caller has to start it.
-    pub(super) fn insert(&self, held: &Arc<Held>, due: Instant) -> bool {
+    pub(super) fn insert(&self, run: &Arc<LiveRun>, due: Instant) -> bool {
         let mut table = self.lock();
-        if !held.set_due(Some(due)) {
+        if !run.set_due(Some(due)) {
             return false;
         }
-        table.runs.insert(place(held, due), Arc::clone(held));
+        table.runs.insert(place(run, due), Arc::clone(run));
         match table.wake {
             Some(wake) if wake <= due => return false,
             Some(_) => self.earlier.notify_one(),
@@ -45,21 +124,21 @@ impl LiveRuns {
     }
 
     /// Takes a run out for good: it has ended.
-    pub(super) fn remove(&self, held: &Arc<Held>) {
+    pub(super) fn remove(&self, run: &Arc<LiveRun>) {
         let mut table = self.lock();
-        if let Some(due) = held.end() {
-            table.runs.remove(&place(held, due));
+        if let Some(due) = run.end() {
+            table.runs.remove(&place(run, due));
         }
     }
 
     /// Takes out the runs that are due. Whoever renews one puts it back.
-    pub(super) fn take_due(&self, now: Instant) -> Vec<Arc<Held>> {
+    pub(super) fn take_due(&self, now: Instant) -> Vec<Arc<LiveRun>> {
         let mut table = self.lock();
         let mut due = Vec::new();
         while let Some(first) = table.runs.first_entry().filter(|first| first.key().0 <= now) {
-            let held = first.remove();
-            held.set_due(None);
-            due.push(held);
+            let run = first.remove();
+            run.set_due(None);
+            due.push(run);
         }
         due
     }
@@ -91,6 +170,6 @@ impl LiveRuns {
     }
 }
 
-fn place(held: &Arc<Held>, due: Instant) -> Place {
-    (due, Arc::as_ptr(held).addr())
+fn place(run: &Arc<LiveRun>, due: Instant) -> Place {
+    (due, Arc::as_ptr(run).addr())
 }

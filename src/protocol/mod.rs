@@ -14,8 +14,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::Instant};
 
-pub(crate) use self::lease::Held;
 pub use self::lease::{Completion, Lease};
+pub(crate) use self::live::LiveRun;
 use self::{
     live::LiveRuns,
     retry::{Patience, answered},
@@ -156,8 +156,8 @@ impl<B: Backend> Protocol<B> {
                 return Ok(None);
             }
         }
-        let held = Held::new(key, token, fingerprint, sent, self.terms.term());
-        Ok(held.is_entitled(Instant::now()).then(|| Lease::begin(self, held)))
+        let run = LiveRun::new(key, token, fingerprint, sent, self.terms.term());
+        Ok(run.is_entitled(Instant::now()).then(|| Lease::begin(self, run)))
     }
 
     /// Gives up a claim that may have been made: a release follows in the background, until it is answered or the

@@ -9,40 +9,39 @@ use tokio::time::Instant;
 
 use super::{
     Protocol,
-    lease::Held,
-    live::LiveRuns,
+    live::{LiveRun, LiveRuns},
     retry::{Patience, answered},
     watchdog::{Leash, spawn_watched},
 };
 use crate::{Backend, Ownership};
 
 impl<B: Backend> Protocol<B> {
-    /// Renews `held` a third of its term after `sent`, and so on until it is removed from the live runs.
-    pub(super) fn renew_after(self: &Arc<Self>, held: &Arc<Held>, sent: Instant) {
-        if self.live.insert(held, sent + held.term / 3) {
+    /// Renews `run` a third of its term after `sent`, and so on until it is removed from the live runs.
+    pub(super) fn renew_after(self: &Arc<Self>, run: &Arc<LiveRun>, sent: Instant) {
+        if self.live.insert(run, sent + run.term / 3) {
             let (live, protocol) = (Arc::clone(&self.live), Arc::downgrade(self));
             spawn_watched(self.terms.term() / 12, move |leash| Renewer { live, _leash: leash }.work(protocol));
         }
     }
 
     /// Sends one renewal until it is answered or the lease is over.
-    async fn renew(self: Arc<Self>, held: Arc<Held>) {
+    async fn renew(self: Arc<Self>, run: Arc<LiveRun>) {
         let mut sent = Instant::now();
         // After a stall the lease may be over: a renewal would be sent and given up in the same instant.
-        if sent >= held.started + self.terms.max_run || !held.is_entitled(sent) {
-            return held.lose();
+        if sent >= run.started + self.terms.max_run || !run.is_entitled(sent) {
+            return run.lose();
         }
-        let patience = Patience::behind(held.deadline(), self.terms.backend_timeout.min(held.term / 3));
+        let patience = Patience::behind(run.deadline(), self.terms.backend_timeout.min(run.term / 3));
         let answer = answered(patience, || {
             sent = Instant::now();
-            self.backend.renew(&held.key, held.token, held.term)
+            self.backend.renew(&run.key, run.token, run.term)
         });
         match answer.await {
             Ok(Ownership::Held) => {
-                held.extend(sent);
-                self.renew_after(&held, sent);
+                run.extend(sent);
+                self.renew_after(&run, sent);
             }
-            Ok(Ownership::Lost) | Err(_) => held.lose(),
+            Ok(Ownership::Lost) | Err(_) => run.lose(),
         }
     }
 }
@@ -64,8 +63,8 @@ impl Renewer {
     async fn work<B: Backend>(self, protocol: Weak<Protocol<B>>) {
         while let Some(protocol) = protocol.upgrade() {
             let now = Instant::now();
-            for held in self.live.take_due(now) {
-                tokio::spawn(Arc::clone(&protocol).renew(held));
+            for run in self.live.take_due(now) {
+                tokio::spawn(Arc::clone(&protocol).renew(run));
             }
             let look_again = now + protocol.terms.term() / 3;
             drop(protocol);

@@ -1,6 +1,6 @@
 //! For tests: the conformance suite for backends, a backend with faults, and an inner service under control.
 //!
-//! * [`conformance`] checks that a [`Backend`](crate::Backend) keeps the laws.
+//! * [`conformance`](fn@conformance) checks that a [`Backend`](crate::Backend) keeps the laws.
 //! * [`FaultyBackend`] loses, delays, holds back and fails the commands that a test names.
 //! * [`InnerService`] is a handler that a test watches and holds.
 
