@@ -8,7 +8,7 @@ use super::{
     LiveRun, Protocol,
     retry::{Patience, answered},
 };
-use crate::{Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Key, Ownership, Record, Token};
+use crate::{Backend, BackendError, BackendErrorKind, Entry, Ownership, Record, Token};
 
 /// A claim that this process holds. It is renewed until [`complete`](Self::complete) or [`release`](Self::release) is
 /// *answered*, or until it is dropped: then the claim stays until its lease ends.
