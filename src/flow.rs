@@ -4,7 +4,7 @@
 use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request, response};
+use http::{Method, Request, Response, request, response};
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -12,6 +12,7 @@ use tower_service::Service;
 use crate::{
     Backend, Fingerprint, Record, Rejection, RequestBody, ResponseBody, Run,
     body::{Unread, Whole},
+    capture::{Captured, capture, declared_length, whole_response},
     codec::Content,
     future::Client,
     header_key::KeyText,
@@ -56,18 +57,12 @@ where
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     match catch_panic(async { inner.call(request).await }).await {
-        Ok(Ok(response)) => Ok(conclude(&shared, lease, fingerprint, &method, response).await),
+        Ok(Ok(response)) => Ok(conclude(&shared, lease, &client, fingerprint, &method, response).await),
         Ok(Err(error)) => {
             lease.fail().await;
             Err(error)
         }
-        Err(panic) => {
-            // Once the client has gone nobody asks for a second run: the lease is left to end by itself.
-            if !client.has_left() || shared.protocol.terms().at_most_once {
-                lease.fail().await;
-            }
-            panic::resume_unwind(panic)
-        }
+        Err(panic) => unwind(lease, &client, panic).await,
     }
 }
 
@@ -123,6 +118,7 @@ fn replay<ResBody: Body>(record: &Record) -> Response<ResponseBody<ResBody>> {
 async fn conclude<B, ResBody>(
     shared: &Shared<B>,
     lease: Lease<B>,
+    client: &Client,
     fingerprint: Fingerprint,
     method: &Method,
     response: Response<ResBody>,
@@ -137,18 +133,19 @@ where
         lease.release().await;
         return Response::from_parts(parts, ResponseBody::untouched(body));
     }
-    let (record, body) = match capture(method, &parts, body, shared.settings.response_limit).await {
-        Captured::Whole(whole) => {
+    let (record, body) = match catch_panic(capture(method, &parts, body, shared.settings.response_limit)).await {
+        Ok(Captured::Whole(whole)) => {
             (whole_response(&fingerprint, &parts, &whole), ResponseBody::whole(whole.data, whole.trailers))
         }
-        Captured::HeadOnly(body) => {
+        Ok(Captured::HeadOnly(body)) => {
             (whole_response(&fingerprint, &parts, &Whole::default()), ResponseBody::untouched(body))
         }
-        Captured::Unkept(body) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
-        Captured::Broken(body) => {
+        Ok(Captured::Unkept(body)) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
+        Ok(Captured::Broken(body)) => {
             lease.fail().await;
             return Response::from_parts(parts, body);
         }
+        Err(panic) => unwind(lease, client, panic).await,
     };
     match lease.complete(record).await {
         Completion::Stored => Response::from_parts(parts, body),
@@ -167,56 +164,13 @@ fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts) -> bool {
     refused || (policy::releases(parts.status) && !shared.protocol.terms().at_most_once)
 }
 
-/// What can be recorded of a response.
-enum Captured<B: Body> {
-    /// All of it; its body has been read.
-    Whole(Whole),
-    /// All of it; there is no body, whatever the inner service gave.
-    HeadOnly(B),
-    /// Nothing: its length is unknown, or above the limit. Its body has not been touched.
-    Unkept(B),
-    /// Nothing: its body failed or ended too early, and does so again for the client.
-    Broken(ResponseBody<B>),
-}
-
-async fn capture<B>(method: &Method, parts: &response::Parts, body: B, limit: usize) -> Captured<B>
-where
-    B: Body<Data = Bytes>,
-{
-    if *method == Method::HEAD || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Captured::HeadOnly(body);
+/// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.
+async fn unwind<B: Backend>(lease: Lease<B>, client: &Client, panic: Box<dyn Any + Send>) -> ! {
+    // Once the client has gone nobody asks for another run right now: the key is left to its lease.
+    if !client.has_left() || lease.is_at_most_once() {
+        lease.fail().await;
     }
-    let Some(length) = known_length(parts, &body).filter(|&length| length <= limit) else {
-        return Captured::Unkept(body);
-    };
-    match Whole::read(pin!(body), length).await {
-        // A body that goes on past its own length is cut there, as hyper does.
-        Ok(whole) | Err(Unread::TooLarge(whole)) if whole.data.len() == length => Captured::Whole(whole),
-        Ok(whole) | Err(Unread::TooLarge(whole)) => Captured::Broken(ResponseBody::broken(whole, None)),
-        Err(Unread::Failed(whole, error)) => Captured::Broken(ResponseBody::broken(whole, Some(error))),
-    }
-}
-
-/// The length of a response's body, if it is known before the body is read, and nobody contradicts it.
-fn known_length<B: Body>(parts: &response::Parts, body: &B) -> Option<usize> {
-    if parts.status.is_informational() {
-        return None; // the connection is about to become something else
-    }
-    let length = match (body.size_hint().exact(), parts.headers.contains_key(header::CONTENT_LENGTH)) {
-        (exact, false) => exact,
-        (exact, true) => declared_length(&parts.headers).filter(|&declared| exact.is_none_or(|len| len == declared)),
-    };
-    usize::try_from(length?).ok()
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn whole_response(fingerprint: &Fingerprint, parts: &response::Parts, whole: &Whole) -> Record {
-    let keeps = |name: &HeaderName| policy::keeps(&parts.headers, name);
-    Record::response(fingerprint, parts, keeps, &whole.data, whole.trailers.as_ref())
-        .unwrap_or_else(|| Record::tombstone(fingerprint))
+    panic::resume_unwind(panic)
 }
 
 /// Runs `future` and returns its panic as an error.

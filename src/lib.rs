@@ -91,6 +91,7 @@
 
 mod backend;
 mod body;
+mod capture;
 mod codec;
 mod error;
 mod fingerprint;

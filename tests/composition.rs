@@ -4,10 +4,12 @@
 use std::{
     convert::Infallible,
     fmt::Debug,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -304,6 +306,41 @@ async fn service_errors_pass_and_release_the_key() {
         assert_eq!(service.ready().await.unwrap().call(request).await.err(), Some(Broken(run)));
     }
     assert_eq!(runs.count(), 3);
+}
+
+/// A body can panic as well as a handler: the key is released, and layers outside see the panic.
+#[tokio::test]
+async fn a_panic_in_the_body_of_a_response_releases_the_key() {
+    struct Panics;
+
+    impl Body for Panics {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            panic!("no frame")
+        }
+
+        fn size_hint(&self) -> http_body::SizeHint {
+            http_body::SizeHint::with_exact(5)
+        }
+    }
+
+    let runs = Runs::default();
+    let counted = runs.clone();
+    let service = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+        counted.add();
+        async { Ok::<_, Infallible>(Response::new(Panics)) }
+    });
+    let mut service = ServiceBuilder::new().layer(CatchPanicLayer::new()).layer(layer()).service(service);
+    for _ in 0..2 {
+        let answer = send(&mut service, request(Some("k-1"), "one")).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    assert_eq!(runs.count(), 2);
 }
 
 #[test]

@@ -45,6 +45,10 @@ impl<B: Backend> Lease<B> {
         Self { protocol: Arc::clone(protocol), run }
     }
 
+    pub(crate) fn is_at_most_once(&self) -> bool {
+        self.protocol.terms.at_most_once
+    }
+
     pub(crate) fn run(&self) -> &Arc<LiveRun> {
         &self.run
     }
