@@ -8,7 +8,7 @@ use super::{
     LiveRun, Protocol,
     retry::{Patience, answered},
 };
-use crate::{Backend, BackendError, BackendErrorKind, Entry, Ownership, Record, Token};
+use crate::{Backend, BackendError, BackendErrorKind, Entry, Ownership, Record};
 
 /// A claim that this process holds. It is renewed until [`complete`](Self::complete) or [`release`](Self::release) is
 /// *answered*, or until it is dropped: then the claim stays until its lease ends.
@@ -56,7 +56,7 @@ impl<B: Backend> Lease<B> {
     /// The token that this run's claim carries.
     #[cfg(feature = "test-util")]
     #[must_use]
-    pub fn token(&self) -> Token {
+    pub fn token(&self) -> crate::Token {
         self.run.token
     }
 
