@@ -37,6 +37,9 @@ const PREAMBLE: usize = 2 + Fingerprint::LEN;
 const NO_TRAILERS: u16 = u16::MAX;
 const SENSITIVE: u8 = 0x80;
 
+/// A header or trailer line.
+type Line<'a> = (&'a HeaderName, &'a HeaderValue);
+
 /// What a record says of its run.
 #[derive(Debug)]
 pub(crate) enum Content {
@@ -102,23 +105,24 @@ pub(crate) fn encode_value(fingerprint: &Fingerprint, value: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// `None` when a count or a length does not fit the layout.
+/// Only header lines whose names `keeps` names are encoded. `None` when a count or a length does not fit the layout.
 pub(crate) fn encode_response(
     fingerprint: &Fingerprint,
     status: StatusCode,
     headers: &HeaderMap,
+    keeps: impl Fn(&HeaderName) -> bool,
     body: &[u8],
     trailers: Option<&HeaderMap>,
 ) -> Option<Bytes> {
-    let lines = size_of_lines(headers) + trailers.map_or(0, size_of_lines);
-    let mut out = preamble(RESPONSE, fingerprint, 6 + lines + body.len());
+    let header_lines = || headers.iter().filter(|(name, _)| keeps(name));
+    let trailer_lines = || trailers.into_iter().flatten();
+    let size = 6 + size_of_lines(header_lines()) + size_of_lines(trailer_lines()) + body.len();
+    let mut out = preamble(RESPONSE, fingerprint, size);
     out.put_u16(status.as_u16());
-    out.put_u16(count(headers)?);
-    out.put_u16(trailers.map_or(Some(NO_TRAILERS), count)?);
-    put_lines(&mut out, headers)?;
-    if let Some(trailers) = trailers {
-        put_lines(&mut out, trailers)?;
-    }
+    out.put_u16(count(header_lines().count())?);
+    out.put_u16(trailers.map_or(Some(NO_TRAILERS), |trailers| count(trailers.len()))?);
+    put_lines(&mut out, header_lines())?;
+    put_lines(&mut out, trailer_lines())?;
     out.put_slice(body);
     Some(out.freeze())
 }
@@ -172,14 +176,13 @@ fn preamble(kind: u8, fingerprint: &Fingerprint, further: usize) -> BytesMut {
     out
 }
 
-fn count(lines: &HeaderMap) -> Option<u16> {
-    u16::try_from(lines.len()).ok().filter(|&count| count != NO_TRAILERS)
+fn count(lines: usize) -> Option<u16> {
+    u16::try_from(lines).ok().filter(|&count| count != NO_TRAILERS)
 }
 
 /// Exact, so that encoding allocates once and a stored record carries no slack.
-fn size_of_lines(lines: &HeaderMap) -> usize {
+fn size_of_lines<'a>(lines: impl Iterator<Item = Line<'a>>) -> usize {
     lines
-        .iter()
         .map(|(name, value)| {
             let literal = if names::code(name).is_some() { 0 } else { size_of_prefixed(name.as_str().len()) };
             1 + literal + size_of_prefixed(value.len())
@@ -192,7 +195,7 @@ fn size_of_prefixed(length: usize) -> usize {
     bits.div_ceil(7).max(1) as usize + length
 }
 
-fn put_lines(out: &mut BytesMut, lines: &HeaderMap) -> Option<()> {
+fn put_lines<'a>(out: &mut BytesMut, lines: impl Iterator<Item = Line<'a>>) -> Option<()> {
     for (name, value) in lines {
         let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
         match names::code(name) {
@@ -209,7 +212,8 @@ fn put_lines(out: &mut BytesMut, lines: &HeaderMap) -> Option<()> {
 
 fn take_lines(rest: &mut Bytes, count: u16) -> Result<HeaderMap, DecodeError> {
     // A line takes two bytes at least, so a forged count cannot ask for more than the input justifies.
-    let mut lines = HeaderMap::with_capacity(usize::from(count).min(rest.len() / 2));
+    // Room for one more: a replay is marked.
+    let mut lines = HeaderMap::with_capacity(usize::from(count).min(rest.len() / 2) + 1);
     for _ in 0..count {
         let first = take(rest, 1)?[0];
         let name = match first & !SENSITIVE {

@@ -6,8 +6,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A backend could not answer a command.
 ///
-/// An error never says that the command was *not* executed: a reply may have been lost after the store applied it.
-/// The protocol treats every error but [`TooLarge`](BackendErrorKind::TooLarge) as "perhaps".
+/// `Unavailable` and `TimedOut` never say that the command was *not* executed: a reply may have been lost after the
+/// store applied it. The other kinds are answers: the command changed nothing.
 #[derive(Debug)]
 pub struct BackendError {
     kind: BackendErrorKind,
@@ -22,11 +22,11 @@ pub enum BackendErrorKind {
     Unavailable,
     /// The store did not answer in time.
     TimedOut,
-    /// The store holds so many live claims that it has no room for another.
+    /// The store holds so many live claims that it has no room for another. The command changed nothing.
     Full,
-    /// The record is larger than the store can ever keep; a tombstone is kept in its place.
+    /// The record is larger than the store can ever keep; a tombstone is kept in its place. The command changed nothing.
     TooLarge,
-    /// What the store returned is not a value of this crate, or one of a newer version. It is left as it is.
+    /// What the store returned is not a value of this crate, or one of a newer version. The command changed nothing.
     Corrupt,
 }
 
@@ -51,6 +51,19 @@ impl BackendError {
     #[must_use]
     pub const fn kind(&self) -> BackendErrorKind {
         self.kind
+    }
+
+    pub(crate) const fn timed_out() -> Self {
+        Self::new(BackendErrorKind::TimedOut)
+    }
+
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.kind == BackendErrorKind::TimedOut
+    }
+
+    /// Whether the error is an answer: the command was understood, and had no effect.
+    pub(crate) fn changed_nothing(&self) -> bool {
+        matches!(self.kind, BackendErrorKind::Full | BackendErrorKind::TooLarge | BackendErrorKind::Corrupt)
     }
 
     fn because(mut self, source: impl Into<BoxError>) -> Self {

@@ -1,6 +1,6 @@
 //! [`Fingerprint`]: what a request was, so that a key used for another one is noticed.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use http::{HeaderMap, header, request::Parts};
 use sha2::{Digest, Sha256};
@@ -103,14 +103,14 @@ fn original_uri(parts: &Parts) -> &http::Uri {
 
 /// The authority the request was sent to (RFC 9110, 7.2), in lower case and without user information and default port,
 /// so that `Example.com:80` in a `Host` header equals `example.com` in `:authority`.
-fn authority(parts: &Parts) -> Vec<u8> {
+fn authority(parts: &Parts) -> Cow<'_, [u8]> {
     let sent = match original_uri(parts).authority() {
         Some(authority) => authority.as_str().as_bytes(),
         None => parts.headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes()),
     };
     let host = sent.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
     let host = host.strip_suffix(b":80").or_else(|| host.strip_suffix(b":443")).unwrap_or(host);
-    host.to_ascii_lowercase()
+    if host.iter().any(u8::is_ascii_uppercase) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 /// A digest of every `Authorization` line; zeros when there is none.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, response::Parts};
 
 use crate::{
     Fingerprint,
@@ -13,7 +13,7 @@ use crate::{
 /// What a completed run leaves behind: the fingerprint of its request, and its outcome.
 ///
 /// A record is kept as the bytes that a store persists, so that storing and sharing one costs no conversion. Backends
-/// move the bytes and need not look inside; the layout is described in [`codec`](crate::record_layout).
+/// move the bytes and need not look inside; `src/codec.rs` describes their layout.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record(Bytes);
 
@@ -38,12 +38,12 @@ impl Record {
     /// A record of a response. `None` when it has more header lines than the layout can count.
     pub(crate) fn response(
         fingerprint: &Fingerprint,
-        status: StatusCode,
-        headers: &HeaderMap,
+        head: &Parts,
+        keeps: impl Fn(&HeaderName) -> bool,
         body: &[u8],
         trailers: Option<&HeaderMap>,
     ) -> Option<Self> {
-        codec::encode_response(fingerprint, status, headers, body, trailers).map(Self)
+        codec::encode_response(fingerprint, head.status, &head.headers, keeps, body, trailers).map(Self)
     }
 
     /// A record from the bytes that [`to_bytes`](Self::to_bytes) returned, perhaps by another version of this crate.
@@ -73,6 +73,15 @@ impl Record {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         codec::fingerprint(&self.0)
+    }
+
+    /// The value of a record made by [`value`](Self::value), sharing this record's memory.
+    #[must_use]
+    pub fn as_value(&self) -> Option<Bytes> {
+        match self.content() {
+            Ok(Content::Value(value)) => Some(value),
+            _ => None,
+        }
     }
 
     /// The outcome, with a body that shares this record's memory.

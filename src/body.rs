@@ -1,0 +1,224 @@
+//! The bodies that the layer hands on: [`RequestBody`] inwards, [`ResponseBody`] outwards.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// The body of a request as the inner service gets it: untouched, or read whole by the layer.
+    pub struct RequestBody<B> {
+        #[pin]
+        kind: RequestKind<B>,
+    }
+}
+
+pin_project! {
+    #[project = RequestKindProj]
+    enum RequestKind<B> {
+        Untouched { #[pin] body: B },
+        Whole { whole: Whole },
+    }
+}
+
+pin_project! {
+    /// The body of a response as the client gets it: the inner service's, or one that the layer has read or made.
+    pub struct ResponseBody<B: Body> {
+        #[pin]
+        kind: ResponseKind<B>,
+    }
+}
+
+pin_project! {
+    #[project = ResponseKindProj]
+    enum ResponseKind<B: Body> {
+        Untouched { #[pin] body: B },
+        Whole { whole: Whole },
+        Broken { whole: Whole, error: Option<B::Error> },
+    }
+}
+
+/// A body that has been read to its end. Also a body: one data frame, if there is data, then the trailers, if any.
+#[derive(Debug, Default)]
+pub(crate) struct Whole {
+    pub(crate) data: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// Why a body was not read to its end, with what was read until then.
+#[derive(Debug)]
+pub(crate) enum Unread<E> {
+    TooLarge(Whole),
+    Failed(Whole, E),
+}
+
+impl Whole {
+    /// Reads `body` to its end, which may not come after more than `limit` bytes.
+    ///
+    /// The data of a body of one frame is not copied.
+    pub(crate) async fn read<B>(mut body: Pin<&mut B>, limit: usize) -> Result<Self, Unread<B::Error>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let mut whole = Self::default();
+        let mut joined = BytesMut::new();
+        while !body.is_end_stream() {
+            match body.frame().await {
+                None => break,
+                Some(Err(error)) => return Err(Unread::Failed(whole.join(&joined), error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if whole.data.len() + joined.len() + data.len() > limit => {
+                        return Err(Unread::TooLarge(whole.join(&joined)));
+                    }
+                    Ok(data) if whole.data.is_empty() => whole.data = data,
+                    Ok(data) => joined.extend_from_slice(&data),
+                    Err(frame) => whole.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+        Ok(whole.join(&joined))
+    }
+
+    /// Puts what came after the first frame behind it.
+    fn join(mut self, further: &[u8]) -> Self {
+        if !further.is_empty() {
+            let mut data = BytesMut::with_capacity(self.data.len() + further.len());
+            data.extend_from_slice(&self.data);
+            data.extend_from_slice(further);
+            self.data = data.freeze();
+        }
+        self
+    }
+
+    fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        if self.data.is_empty() {
+            self.trailers.take().map(Frame::trailers)
+        } else {
+            Some(Frame::data(std::mem::take(&mut self.data)))
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.len() as u64)
+    }
+}
+
+impl<B> RequestBody<B> {
+    pub(crate) fn untouched(body: B) -> Self {
+        Self { kind: RequestKind::Untouched { body } }
+    }
+
+    pub(crate) fn whole(whole: Whole) -> Self {
+        Self { kind: RequestKind::Whole { whole } }
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
+    pub(crate) fn untouched(body: B) -> Self {
+        Self { kind: ResponseKind::Untouched { body } }
+    }
+
+    pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { kind: ResponseKind::Whole { whole: Whole { data, trailers } } }
+    }
+
+    /// What was read of a body before it failed, and then its failure.
+    pub(crate) fn broken(whole: Whole, error: B::Error) -> Self {
+        Self { kind: ResponseKind::Broken { whole, error: Some(error) } }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.project().kind.project() {
+            RequestKindProj::Untouched { body } => body.poll_frame(cx),
+            RequestKindProj::Whole { whole } => Poll::Ready(whole.next_frame().map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            RequestKind::Untouched { body } => body.is_end_stream(),
+            RequestKind::Whole { whole } => whole.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            RequestKind::Untouched { body } => body.size_hint(),
+            RequestKind::Whole { whole } => whole.size_hint(),
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.project().kind.project() {
+            ResponseKindProj::Untouched { body } => body.poll_frame(cx),
+            ResponseKindProj::Whole { whole } => Poll::Ready(whole.next_frame().map(Ok)),
+            ResponseKindProj::Broken { whole, error } => {
+                Poll::Ready(whole.next_frame().map(Ok).or_else(|| error.take().map(Err)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            ResponseKind::Untouched { body } => body.is_end_stream(),
+            ResponseKind::Whole { whole } => whole.is_end_stream(),
+            ResponseKind::Broken { whole, error } => whole.is_end_stream() && error.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            ResponseKind::Untouched { body } => body.size_hint(),
+            ResponseKind::Whole { whole } => whole.size_hint(),
+            // How long it would have been is unknown: it ends with an error.
+            ResponseKind::Broken { .. } => SizeHint::default(),
+        }
+    }
+}
+
+/// For layers outside that make an empty response, such as time-outs.
+impl<B: Default> Default for RequestBody<B> {
+    fn default() -> Self {
+        Self::untouched(B::default())
+    }
+}
+
+/// For layers outside that make an empty response, such as time-outs.
+impl<B: Body + Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::untouched(B::default())
+    }
+}
+
+impl<B> fmt::Debug for RequestBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").finish_non_exhaustive()
+    }
+}
+
+impl<B: Body> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
+    }
+}

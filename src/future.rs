@@ -1,0 +1,151 @@
+//! [`ResponseFuture`]: what a call returns.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use http::Response;
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+
+use crate::ResponseBody;
+
+pin_project! {
+    /// The future of [`Idempotency`](crate::Idempotency).
+    ///
+    /// Dropping it before a claim was sent stops the request. Dropping it later moves the run to the tokio runtime,
+    /// which finishes and records it: a client that hangs up neither stops nor loses a run.
+    pub struct ResponseFuture<F, B: Body, E> {
+        #[pin]
+        kind: Kind<F, B, E>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<F, B: Body, E> {
+        Bypass { #[pin] future: F },
+        Rejected { response: Option<Response<ResponseBody<B>>> },
+        Guarded { guarded: Guarded<Result<Response<ResponseBody<B>>, E>> },
+    }
+}
+
+impl<F, B: Body, E> ResponseFuture<F, B, E> {
+    pub(crate) fn bypass(future: F) -> Self {
+        Self { kind: Kind::Bypass { future } }
+    }
+
+    pub(crate) fn rejected(response: Response<ResponseBody<B>>) -> Self {
+        Self { kind: Kind::Rejected { response: Some(response) } }
+    }
+
+    pub(crate) fn guarded(guarded: Guarded<Result<Response<ResponseBody<B>>, E>>) -> Self {
+        Self { kind: Kind::Guarded { guarded } }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B, E>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProj::Bypass { future } => {
+                let response = ready!(future.poll(cx))?;
+                Poll::Ready(Ok(response.map(ResponseBody::untouched)))
+            }
+            KindProj::Rejected { response } => {
+                Poll::Ready(Ok(response.take().expect("a future is not polled after it has returned")))
+            }
+            KindProj::Guarded { guarded } => guarded.poll(cx),
+        }
+    }
+}
+
+impl<F, B: Body, E> fmt::Debug for ResponseFuture<F, B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// The boxed way of a guarded request. Once it has sent a claim it cannot be dropped, only moved to the runtime.
+pub(crate) struct Guarded<T> {
+    future: Option<Story<T>>,
+    client: Client,
+    /// Finishes a story that its client has left.
+    finish: fn(Story<T>),
+}
+
+type Story<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<T> Guarded<T> {
+    pub(crate) fn new<F>(story: impl FnOnce(Client) -> F) -> Self
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: 'static,
+    {
+        let client = Client::default();
+        Self { future: Some(Box::pin(story(client.clone()))), client, finish: finish_on_runtime }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        // Taken out while it runs: a future that has panicked must not be polled again, not even by the runtime.
+        let mut future = self.future.take().expect("a future is not polled after it has returned");
+        let output = future.as_mut().poll(cx);
+        if output.is_pending() {
+            self.future = Some(future);
+        }
+        output
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        let Some(future) = self.future.take() else { return };
+        if self.client.leave() {
+            (self.finish)(future);
+        }
+    }
+}
+
+fn finish_on_runtime<T: 'static>(story: Story<T>) {
+    // Without a runtime the run ends here, and its lease ends the claim.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move { drop(story.await) });
+    }
+}
+
+/// The client of a guarded request, as the request sees it, and the request, as its client sees it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Client(Arc<AtomicU8>);
+
+const DETACHABLE: u8 = 1;
+const LEFT: u8 = 2;
+
+impl Client {
+    /// From now on the request goes on without its client.
+    pub(crate) fn may_leave(&self) {
+        self.0.fetch_or(DETACHABLE, Ordering::AcqRel);
+    }
+
+    /// Whether the client has left, and the request goes on.
+    pub(crate) fn has_left(&self) -> bool {
+        self.0.load(Ordering::Acquire) & LEFT != 0
+    }
+
+    /// The client leaves. Whether the request goes on.
+    fn leave(&self) -> bool {
+        self.0.fetch_or(LEFT, Ordering::AcqRel) & DETACHABLE != 0
+    }
+}

@@ -1,0 +1,164 @@
+//! [`IdempotencyLayer`]: the layer, and the builder of its settings.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use crate::{
+    Backend, Idempotency, Key,
+    header_key::KeyText,
+    protocol::{Protocol, Terms},
+};
+
+/// Makes a service safe to retry: each request with an idempotency key runs once, and every duplicate gets the first
+/// response.
+///
+/// Every setting has a default that can be left alone. A layer is cheap to clone; clones share their backend and their
+/// live runs. Changing a setting makes a layer of its own over the same backend.
+///
+/// See the [crate docs](crate) for an example.
+#[must_use]
+pub struct IdempotencyLayer<B> {
+    shared: Arc<Shared<B>>,
+}
+
+/// What all services made by a layer share.
+pub(crate) struct Shared<B> {
+    pub(crate) protocol: Arc<Protocol<B>>,
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) namespace: String,
+    pub(crate) require_key: bool,
+    /// In bytes.
+    pub(crate) request_limit: usize,
+    /// In bytes.
+    pub(crate) response_limit: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { namespace: String::new(), require_key: false, request_limit: 2 << 20, response_limit: 1 << 20 }
+    }
+}
+
+impl Settings {
+    pub(crate) fn key(&self, text: &KeyText) -> Key {
+        Key::new(&self.namespace, text.as_str())
+    }
+}
+
+impl<B: Backend> IdempotencyLayer<B> {
+    /// A layer over `backend` with the default settings: POST and PATCH requests that carry a key in the header
+    /// `X-Idempotency-Key`, or in its standard twin `Idempotency-Key`, run once. Requests without a key pass.
+    pub fn new(backend: B) -> Self {
+        Self::assemble(Arc::new(backend), Terms::default(), Settings::default())
+    }
+
+    /// Separates this layer's keys from those of other services and consumers on the same backend. Default: empty.
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        self.with(|settings, _| settings.namespace = namespace.into())
+    }
+
+    /// Answers 400 to a POST or PATCH request without a key. Default: it passes unprotected.
+    pub fn require_key(self) -> Self {
+        self.with(|settings, _| settings.require_key = true)
+    }
+
+    /// How long a claim lives unless renewed: the time for which a crashed node blocks a key. Default: 30 seconds.
+    ///
+    /// Runs may take longer: their lease is renewed every third of it.
+    ///
+    /// # Panics
+    ///
+    /// When `lease` is shorter than 10 milliseconds: it would be over before a handler could start.
+    #[track_caller]
+    pub fn lease(self, lease: Duration) -> Self {
+        assert!(lease >= Duration::from_millis(10), "a lease of {lease:?} is over before a handler can start");
+        self.with(|_, terms| terms.lease = lease)
+    }
+
+    /// How long a record lives, and with it the promise not to run its key again. Default: 24 hours.
+    ///
+    /// # Panics
+    ///
+    /// When `retention` is shorter than 10 milliseconds: no retry would find a record.
+    #[track_caller]
+    pub fn retention(self, retention: Duration) -> Self {
+        assert!(retention >= Duration::from_millis(10), "no retry finds a record that lives for {retention:?}");
+        self.with(|_, terms| terms.retention = retention)
+    }
+
+    /// How long a run is renewed. After that its lease ends, and the key may run again. Default: 1 hour.
+    ///
+    /// # Panics
+    ///
+    /// When `max_run` is zero: no run could be renewed.
+    #[track_caller]
+    pub fn max_run(self, max_run: Duration) -> Self {
+        assert!(!max_run.is_zero(), "no run can be renewed within no time");
+        self.with(|_, terms| terms.max_run = max_run)
+    }
+
+    /// How long a request waits for the backend in one step: for its claim, and for its record. Default: 1 second.
+    ///
+    /// # Panics
+    ///
+    /// When `timeout` is zero: no backend could answer.
+    #[track_caller]
+    pub fn backend_timeout(self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "no backend answers within no time");
+        self.with(|_, terms| terms.backend_timeout = timeout)
+    }
+
+    /// The largest request body that is read, and the largest response body that is recorded, in bytes. Default: 2 MiB
+    /// and 1 MiB.
+    ///
+    /// A larger request with a key gets 413 and does not run. A larger response reaches its client whole; its
+    /// duplicates get 409.
+    pub fn limits(self, request: usize, response: usize) -> Self {
+        self.with(|settings, _| (settings.request_limit, settings.response_limit) = (request, response))
+    }
+
+    /// Rather refuses a request than repeats it: everything is recorded, failures too, and a run that panics or whose
+    /// node dies leaves its key refused until the retention is over. Default: off.
+    pub fn at_most_once(self) -> Self {
+        self.with(|_, terms| terms.at_most_once = true)
+    }
+
+    /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
+    fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
+        let mut settings = self.shared.settings.clone();
+        let mut terms = self.shared.protocol.terms().clone();
+        change(&mut settings, &mut terms);
+        Self::assemble(Arc::clone(self.shared.protocol.backend()), terms, settings)
+    }
+
+    fn assemble(backend: Arc<B>, terms: Terms, settings: Settings) -> Self {
+        Self { shared: Arc::new(Shared { protocol: Arc::new(Protocol::new(backend, terms)), settings }) }
+    }
+}
+
+impl<S, B> Layer<S> for IdempotencyLayer<B> {
+    type Service = Idempotency<S, B>;
+
+    // Called once per route or even per connection: no state is made here.
+    fn layer(&self, inner: S) -> Self::Service {
+        Idempotency::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+// By hand: the backend need not be `Clone` or `Debug`.
+impl<B> Clone for IdempotencyLayer<B> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<B> fmt::Debug for IdempotencyLayer<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyLayer").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! The one task per layer that renews the leases of live runs.
+//!
+//! Not a timer or a task per run: a handler that blocks its thread would starve a heartbeat in its own task, and runs
+//! that end before a third of their lease, nearly all of them, cost nothing here.
+
+use std::sync::{Arc, Weak};
+
+use tokio::time::Instant;
+
+use super::{
+    Protocol,
+    lease::Held,
+    live::LiveRuns,
+    retry::{Patience, answered},
+};
+use crate::{Backend, Ownership};
+
+impl<B: Backend> Protocol<B> {
+    /// Renews `held` a third of its term after `sent`, and so on until it is removed from the live runs.
+    pub(super) fn renew_after(self: &Arc<Self>, held: &Arc<Held>, sent: Instant) {
+        if self.live.insert(held, sent + held.term / 3) {
+            tokio::spawn(Renewer(Arc::clone(&self.live)).work(Arc::downgrade(self)));
+        }
+    }
+
+    /// Sends one renewal until it is answered or the lease is over.
+    async fn renew(self: Arc<Self>, held: Arc<Held>) {
+        let mut sent = Instant::now();
+        if sent >= held.started + self.terms.max_run {
+            return held.lose();
+        }
+        let patience = Patience::behind(held.deadline(), self.terms.backend_timeout.min(held.term / 3));
+        let answer = answered(patience, || {
+            sent = Instant::now();
+            self.backend.renew(&held.key, held.token, held.term)
+        });
+        match answer.await {
+            Ok(Ownership::Held) => {
+                held.extend(sent);
+                self.renew_after(&held, sent);
+            }
+            Ok(Ownership::Lost) | Err(_) => held.lose(),
+        }
+    }
+}
+
+/// The renewer's task ends with the layer, or with the runtime that it was spawned on. Then another may begin.
+struct Renewer(Arc<LiveRuns>);
+
+impl Drop for Renewer {
+    fn drop(&mut self) {
+        self.0.renewer_ended();
+    }
+}
+
+impl Renewer {
+    /// Holds the protocol only while it works, so that a layer can be dropped while its renewer waits.
+    async fn work<B: Backend>(self, protocol: Weak<Protocol<B>>) {
+        while let Some(protocol) = protocol.upgrade() {
+            let now = Instant::now();
+            for held in self.0.take_due(now) {
+                tokio::spawn(Arc::clone(&protocol).renew(held));
+            }
+            let look_again = now + protocol.terms.term() / 3;
+            drop(protocol);
+            self.0.wait(look_again).await;
+        }
+    }
+}

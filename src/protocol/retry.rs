@@ -1,0 +1,65 @@
+//! Sending a command until it is answered.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::BackendError;
+
+/// Pause after the first error; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often and how long a command is sent before its caller goes on without an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    until: Instant,
+    per_try: Duration,
+    tries: u32,
+}
+
+impl Patience {
+    /// For a step that a client waits for: up to three sendings within `timeout`. One try takes half of it at most, so
+    /// that a lost reply leaves time for another.
+    pub(super) fn step(timeout: Duration) -> Self {
+        Self { until: Instant::now() + timeout, per_try: timeout / 2, tries: 3 }
+    }
+
+    /// For a step that nobody waits for: any number of sendings until `until`.
+    pub(super) fn behind(until: Instant, timeout: Duration) -> Self {
+        Self { until, per_try: timeout, tries: u32::MAX }
+    }
+}
+
+/// Sends a command again and again until it is answered or `patience` ends; then the last error is returned.
+///
+/// After a try that timed out the next one follows at once, after an error it follows a growing, jittered pause. An
+/// error that is an answer in itself ends it.
+pub(super) async fn answered<T, F>(patience: Patience, mut send: impl FnMut() -> F) -> Result<T, BackendError>
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    let mut pause = FIRST_PAUSE;
+    let mut tries = patience.tries;
+    loop {
+        let give_up = patience.until.min(Instant::now() + patience.per_try);
+        let error = match timeout_at(give_up, send()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if error.changed_nothing() => return Err(error),
+            Ok(Err(error)) => error,
+            Err(_elapsed) => BackendError::timed_out(),
+        };
+        tries -= 1;
+        if tries == 0 || Instant::now() >= patience.until {
+            return Err(error);
+        }
+        if !error.is_timeout() {
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(patience.per_try);
+        }
+    }
+}
+
+/// Half to the whole of `pause`, so that many callers who fail together do not come back together.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..=1.0))
+}

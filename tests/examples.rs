@@ -1,0 +1,84 @@
+//! The examples, run as a user runs them: the program is started, and the commands it prints are typed into a shell.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+/// A running example. Ended by its process id when the test is over.
+struct Example {
+    process: Child,
+    url: String,
+    /// The command lines that it printed.
+    commands: Vec<String>,
+}
+
+impl Example {
+    fn start(name: &str, commands: usize) -> Self {
+        let mut process = Command::new(path(name)).stdout(Stdio::piped()).spawn().expect("the example starts");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let url = lines.next().unwrap().strip_prefix("listening on ").expect("says where it listens").to_owned();
+        let commands = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).take(commands).collect();
+        Self { process, url, commands }
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Examples are built beside the tests by `cargo test`.
+fn path(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().unwrap().with_file_name("examples").join(name);
+    assert!(path.exists(), "run `cargo build --examples` first: {} is missing", path.display());
+    path
+}
+
+fn shell(command: &str) -> String {
+    let output = Command::new("sh").arg("-c").arg(command).output().expect("there is a shell");
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_commands_that_the_axum_example_prints_show_what_it_says() {
+    let example = Example::start("axum", 3);
+    let [post, twenty_posts, get] = &example.commands[..] else { panic!("three commands: {:?}", example.commands) };
+
+    let (first, second) = (shell(post), shell(post));
+    assert!(first.starts_with("HTTP/1.1 201 Created"), "{first}");
+    assert!(first.contains("location: /payments/1"), "{first}");
+    assert!(first.ends_with(r#"{"id":1,"amount":1200,"currency":"eur"}"#), "{first}");
+    assert!(!first.contains("idempotent-replayed"), "{first}");
+    let without = |name: &str, answer: &str| {
+        answer.lines().filter(|line| !line.starts_with(name)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(second.contains("idempotent-replayed: true"), "{second}");
+    let replayed = without("idempotent-replayed", &without("date", &second).join("\n"));
+    assert_eq!(replayed, without("date", &first));
+
+    let answers = shell(twenty_posts);
+    let count = |status: &str| answers.lines().filter(|&line| line == status).count();
+    assert_eq!((count("201"), count("409")), (1, 19), "{answers}");
+
+    let executed = shell(get);
+    assert!(executed.starts_with(r#"{"count":2,"payments":[{"id":1,"#), "{executed}");
+    assert!(get.contains(&example.url));
+}
+
+#[test]
+fn the_axum_example_refuses_arguments_that_it_does_not_know() {
+    for arguments in [&["--port", "99999"][..], &["--port"], &["--host", "0.0.0.0"]] {
+        let mut process =
+            Command::new(path("axum")).args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut said = String::new();
+        process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(!process.wait().unwrap().success());
+        assert!(said.contains("--port"), "{said}");
+    }
+}
