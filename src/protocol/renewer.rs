@@ -26,7 +26,8 @@ impl<B: Backend> Protocol<B> {
     /// Sends one renewal until it is answered or the lease is over.
     async fn renew(self: Arc<Self>, held: Arc<Held>) {
         let mut sent = Instant::now();
-        if sent >= held.started + self.terms.max_run {
+        // After a stall the lease may be over: a renewal would be sent and given up in the same instant.
+        if sent >= held.started + self.terms.max_run || !held.is_entitled(sent) {
             return held.lose();
         }
         let patience = Patience::behind(held.deadline(), self.terms.backend_timeout.min(held.term / 3));
