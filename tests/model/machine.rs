@@ -107,14 +107,13 @@ impl State {
         let command = self.message(number, slot).command;
         let request = &mut self.requests[number];
         let Some(Flight::Replied(answer)) = request.call(slot).map(|call| call.flight) else { return };
-        match fate {
-            ReplyFate::Arrives => self.actor(number, scenario).answered(slot, answer),
-            ReplyFate::BecomesError => self.actor(number, scenario).answered(slot, Answer::Error),
-            ReplyFate::Lost => {
-                request.history.charge(command);
-                request.set_flight(slot, Flight::Silent);
-            }
+        if fate == ReplyFate::Lost {
+            request.history.charge(command);
+            return request.set_flight(slot, Flight::Silent);
         }
+        let mut actor = self.actor(number, scenario);
+        actor.answered(slot, if fate == ReplyFate::BecomesError { Answer::Error } else { answer });
+        actor.wake();
         if let Client::Conflict { .. } = self.requests[number].client
             && !scenario.rules.refused_request_changes_nothing
             && matches!(self.store, Value::InProgress { .. })

@@ -14,6 +14,8 @@ mod request;
 mod rules;
 mod scenario;
 mod store;
+#[cfg(feature = "test-util")]
+mod walk;
 
 use std::thread::available_parallelism;
 

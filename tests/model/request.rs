@@ -21,6 +21,8 @@ pub(crate) enum Phase {
     Completing,
     /// The handler failed: `release` is sent, and the client waits for it.
     Releasing,
+    /// At most once, the handler failed: `complete` is sent with a record that says so, and the client waits for it.
+    Keeping,
     /// `complete` is sent on; the client has its response, marked as not stored.
     CompletingBehind,
     /// `release` is sent on; the client has its response.
@@ -137,19 +139,20 @@ impl Request {
 
     /// A run whose end is not answered yet.
     pub(crate) fn is_live(&self) -> bool {
-        use Phase::{Completing, CompletingBehind, Releasing, ReleasingBehind, Running};
-        matches!(self.phase, Running | Completing | Releasing | CompletingBehind | ReleasingBehind)
+        use Phase::{Completing, CompletingBehind, Keeping, Releasing, ReleasingBehind, Running};
+        matches!(self.phase, Running | Completing | Keeping | Releasing | CompletingBehind | ReleasingBehind)
     }
 
     /// Takes the key for its own. A run that has sent its release no longer does.
     pub(crate) fn is_entitled(&self) -> bool {
-        use Phase::{Completing, CompletingBehind, Running};
-        matches!(self.phase, Running | Completing | CompletingBehind) && !self.lost && self.left > 0
+        use Phase::{Completing, CompletingBehind, Keeping, Running};
+        matches!(self.phase, Running | Completing | Keeping | CompletingBehind) && !self.lost && self.left > 0
     }
 
+    /// The renewal first: where both replies have come, the lease is extended before anything is decided by it.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (Slot, Call)> + use<> {
-        let renewal = self.renewal.map(|call| (Slot::Renewal, call));
-        self.main.map(|call| (Slot::Main, call)).into_iter().chain(renewal)
+        let main = self.main.map(|call| (Slot::Main, call));
+        self.renewal.map(|call| (Slot::Renewal, call)).into_iter().chain(main)
     }
 
     pub(crate) fn call(&mut self, slot: Slot) -> &mut Option<Call> {
@@ -167,12 +170,12 @@ impl Request {
 
     /// What the call in `slot` sends.
     pub(crate) fn message(&self, request: u8, slot: Slot) -> Message {
-        use Phase::{Claiming, Completing, CompletingBehind, Extending, Reading};
+        use Phase::{Claiming, Completing, CompletingBehind, Extending, Keeping, Reading};
         let command = match (slot, self.phase) {
             (Slot::Renewal, _) => Command::Renew,
             (_, Claiming) => Command::Claim,
             (_, Extending) => Command::Extend,
-            (_, Completing | CompletingBehind) => Command::Complete,
+            (_, Completing | Keeping | CompletingBehind) => Command::Complete,
             (_, Reading) => Command::Get,
             _ => Command::Release,
         };

@@ -36,7 +36,7 @@ impl Actor<'_> {
         }
     }
 
-    /// Time has passed, or the process goes on after a stall.
+    /// Replies have been dealt with, or time has passed.
     pub(crate) fn wake(&mut self) {
         if self.request.main.is_some_and(|call| call.flight == Flight::Silent && call.is_overdue()) {
             self.try_failed();
@@ -64,7 +64,7 @@ impl Actor<'_> {
             (Phase::Completing, _) => self.superseded(),
             (Phase::Reading, Answer::Completed(record)) => self.finish(self.replay_or(record, Client::LeaseLost)),
             (Phase::Reading, _) => self.finish(Client::LeaseLost),
-            (Phase::Releasing, _) => self.finish(Client::Failed),
+            (Phase::Keeping | Phase::Releasing, _) => self.finish(Client::Failed),
             _ => self.over(),
         }
     }
@@ -90,6 +90,10 @@ impl Actor<'_> {
                 if self.scenario.rules.client_waits_no_longer_than_a_step {
                     self.tell(Client::NotStored);
                 }
+                self.go_on_behind(Phase::CompletingBehind);
+            }
+            Phase::Keeping => {
+                self.tell(Client::Failed);
                 self.go_on_behind(Phase::CompletingBehind);
             }
             Phase::Releasing => {

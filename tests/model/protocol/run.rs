@@ -12,7 +12,6 @@ impl Actor<'_> {
         self.request.phase = Phase::Running;
         self.request.main = None;
         self.request.history.ran = true;
-        self.renew_if_due();
     }
 
     /// A lease that was last confirmed a tick ago, or longer, is renewed, until the end of the run is answered.
@@ -37,16 +36,15 @@ impl Actor<'_> {
             if call.fail() == Failed::GivenUp {
                 request.renewal = None;
             }
-            return self.renew_if_due();
+            return;
         }
         let age = if self.scenario.rules.renewal_counts_from_its_sending { call.age } else { 0 };
         request.renewal = None;
         if request.is_live() {
             match answer {
-                Answer::Held => request.left = request.left.max(LEASE - age),
+                Answer::Held => request.left = LEASE - age,
                 _ => request.lost |= self.scenario.rules.lost_lease_is_noticed,
             }
-            self.renew_if_due();
         }
     }
 
@@ -68,14 +66,16 @@ impl Actor<'_> {
         self.finish(Client::CutOff);
     }
 
-    /// The handler has ended. At most once: whatever it answered is recorded.
+    /// The handler has ended. At most once, a failure is recorded too: nobody knows what it has done.
     pub(crate) fn handler_ends(&mut self, failed: bool) {
         self.request.history.failed |= failed;
-        if failed && !self.scenario.at_most_once {
-            return self.wait_for(Phase::Releasing, Call::STEP);
-        }
-        self.wait_for(Phase::Completing, Call::STEP);
-        if !self.scenario.rules.answer_waits_for_the_record {
+        let phase = match (failed, self.scenario.at_most_once) {
+            (false, _) => Phase::Completing,
+            (true, false) => Phase::Releasing,
+            (true, true) => Phase::Keeping,
+        };
+        self.wait_for(phase, Call::STEP);
+        if phase == Phase::Completing && !self.scenario.rules.answer_waits_for_the_record {
             self.tell(Client::Stored(self.record()));
         }
     }
