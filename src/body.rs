@@ -52,7 +52,7 @@ pub(crate) struct Whole {
     pub(crate) trailers: Option<HeaderMap>,
 }
 
-/// Why a body was not read to its end, with what was read until then.
+/// Why a body was not read to its end, with what was read until then, up to the limit.
 #[derive(Debug)]
 pub(crate) enum Unread<E> {
     TooLarge(Whole),
@@ -74,11 +74,17 @@ impl Whole {
                 None => break,
                 Some(Err(error)) => return Err(Unread::Failed(whole.join(&joined), error)),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if whole.data.len() + joined.len() + data.len() > limit => {
-                        return Err(Unread::TooLarge(whole.join(&joined)));
+                    Ok(data) => {
+                        let room = limit - whole.data.len() - joined.len();
+                        if data.len() > room {
+                            joined.extend_from_slice(&data[..room]);
+                            return Err(Unread::TooLarge(whole.join(&joined)));
+                        } else if whole.data.is_empty() {
+                            whole.data = data;
+                        } else {
+                            joined.extend_from_slice(&data);
+                        }
                     }
-                    Ok(data) if whole.data.is_empty() => whole.data = data,
-                    Ok(data) => joined.extend_from_slice(&data),
                     Err(frame) => whole.trailers = frame.into_trailers().ok(),
                 },
             }
@@ -133,9 +139,9 @@ impl<B: Body> ResponseBody<B> {
         Self { kind: ResponseKind::Whole { whole: Whole { data, trailers } } }
     }
 
-    /// What was read of a body before it failed, and then its failure.
-    pub(crate) fn broken(whole: Whole, error: B::Error) -> Self {
-        Self { kind: ResponseKind::Broken { whole, error: Some(error) } }
+    /// What was read of a body before it failed, and then its failure, or its early end.
+    pub(crate) fn broken(whole: Whole, error: Option<B::Error>) -> Self {
+        Self { kind: ResponseKind::Broken { whole, error } }
     }
 }
 
@@ -183,7 +189,8 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.kind {
             ResponseKind::Untouched { body } => body.is_end_stream(),
             ResponseKind::Whole { whole } => whole.is_end_stream(),
-            ResponseKind::Broken { whole, error } => whole.is_end_stream() && error.is_none(),
+            // Only by polling it can a server tell that it ends too early.
+            ResponseKind::Broken { .. } => false,
         }
     }
 
@@ -191,7 +198,8 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.kind {
             ResponseKind::Untouched { body } => body.size_hint(),
             ResponseKind::Whole { whole } => whole.size_hint(),
-            // How long it would have been is unknown: it ends with an error.
+            // Not the length of what was read: a server that trusts it would keep the connection open, and the client
+            // take the next response for the missing bytes.
             ResponseKind::Broken { .. } => SizeHint::default(),
         }
     }

@@ -175,7 +175,7 @@ enum Captured<B: Body> {
     HeadOnly(B),
     /// Nothing: its length is unknown, or above the limit. Its body has not been touched.
     Unkept(B),
-    /// Nothing: its body failed, and fails again for the client.
+    /// Nothing: its body failed or ended too early, and does so again for the client.
     Broken(ResponseBody<B>),
 }
 
@@ -192,8 +192,8 @@ where
     match Whole::read(pin!(body), length).await {
         // A body that goes on past its own length is cut there, as hyper does.
         Ok(whole) | Err(Unread::TooLarge(whole)) if whole.data.len() == length => Captured::Whole(whole),
-        Ok(whole) | Err(Unread::TooLarge(whole)) => Captured::Broken(ResponseBody::whole(whole.data, whole.trailers)),
-        Err(Unread::Failed(whole, error)) => Captured::Broken(ResponseBody::broken(whole, error)),
+        Ok(whole) | Err(Unread::TooLarge(whole)) => Captured::Broken(ResponseBody::broken(whole, None)),
+        Err(Unread::Failed(whole, error)) => Captured::Broken(ResponseBody::broken(whole, Some(error))),
     }
 }
 

@@ -73,10 +73,11 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When `lease` is shorter than 10 milliseconds: it would be over before a handler could start.
+    /// When `lease` is shorter than 10 milliseconds, as it would be over before a handler could start, or longer than
+    /// 100 years.
     #[track_caller]
     pub fn lease(self, lease: Duration) -> Self {
-        assert!(lease >= Duration::from_millis(10), "a lease of {lease:?} is over before a handler can start");
+        assert_possible("a lease", lease, Duration::from_millis(10));
         self.with(|_, terms| terms.lease = lease)
     }
 
@@ -84,10 +85,10 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When `retention` is shorter than 10 milliseconds: no retry would find a record.
+    /// When `retention` is shorter than 10 milliseconds, as no retry would find a record, or longer than 100 years.
     #[track_caller]
     pub fn retention(self, retention: Duration) -> Self {
-        assert!(retention >= Duration::from_millis(10), "no retry finds a record that lives for {retention:?}");
+        assert_possible("a retention", retention, Duration::from_millis(10));
         self.with(|_, terms| terms.retention = retention)
     }
 
@@ -95,10 +96,10 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When `max_run` is zero: no run could be renewed.
+    /// When `max_run` is zero, as no run could be renewed, or longer than 100 years.
     #[track_caller]
     pub fn max_run(self, max_run: Duration) -> Self {
-        assert!(!max_run.is_zero(), "no run can be renewed within no time");
+        assert_possible("a max_run", max_run, Duration::from_nanos(1));
         self.with(|_, terms| terms.max_run = max_run)
     }
 
@@ -106,10 +107,10 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When `timeout` is zero: no backend could answer.
+    /// When `timeout` is shorter than 1 millisecond, as no backend could answer, or longer than 100 years.
     #[track_caller]
     pub fn backend_timeout(self, timeout: Duration) -> Self {
-        assert!(!timeout.is_zero(), "no backend answers within no time");
+        assert_possible("a backend time-out", timeout, Duration::from_millis(1));
         self.with(|_, terms| terms.backend_timeout = timeout)
     }
 
@@ -139,6 +140,14 @@ impl<B: Backend> IdempotencyLayer<B> {
     fn assemble(backend: Arc<B>, terms: Terms, settings: Settings) -> Self {
         Self { shared: Arc::new(Shared { protocol: Arc::new(Protocol::new(backend, terms)), settings }) }
     }
+}
+
+/// The upper bound keeps every deadline within what the system's clock can count.
+#[track_caller]
+fn assert_possible(what: &str, length: Duration, shortest: Duration) {
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    assert!(length >= shortest, "{what} of {length:?} is too short: at least {shortest:?}");
+    assert!(length <= LONGEST, "{what} of {length:?} is too long: at most 100 years");
 }
 
 impl<S, B> Layer<S> for IdempotencyLayer<B> {

@@ -112,6 +112,8 @@ mod record;
 mod rejection;
 mod run;
 mod service;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod token;
 
 #[cfg(feature = "memory")]

@@ -63,6 +63,12 @@ impl Record {
         self.0.clone()
     }
 
+    /// A copy in memory of its own.
+    #[cfg(feature = "memory")]
+    pub(crate) fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// Size of this record in bytes.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -47,7 +47,11 @@ fn layer() -> IdempotencyLayer<MemoryBackend> {
 /// A handler for any body, so that it fits behind any other layer.
 fn handler<B>(
     runs: &Runs,
-) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send> + Clone + Send + 'static + use<B>
+) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static
++ use<B>
 where
     B: Body<Data = Bytes, Error: Debug> + Send + 'static,
 {
@@ -319,7 +323,6 @@ fn types_have_the_auto_traits_that_users_need() {
 
 #[test]
 fn impossible_settings_panic_at_the_call() {
-    let zero = Duration::ZERO;
     let settings: [fn(IdempotencyLayer<MemoryBackend>, Duration) -> IdempotencyLayer<MemoryBackend>; 4] = [
         IdempotencyLayer::lease,
         IdempotencyLayer::retention,
@@ -327,7 +330,11 @@ fn impossible_settings_panic_at_the_call() {
         IdempotencyLayer::backend_timeout,
     ];
     for set in settings {
-        assert!(std::panic::catch_unwind(|| drop(set(layer(), zero))).is_err());
-        assert!(std::panic::catch_unwind(|| drop(set(layer(), Duration::from_secs(1)))).is_ok());
+        for impossible in [Duration::ZERO, Duration::MAX] {
+            assert!(std::panic::catch_unwind(|| drop(set(layer(), impossible))).is_err());
+        }
+        for possible in [Duration::from_secs(1), Duration::from_secs(60 * 60 * 24 * 365 * 100)] {
+            drop(set(layer(), possible));
+        }
     }
 }

@@ -113,12 +113,7 @@ impl Backend for BoxBackend {
         self.0.claim(key, token, fingerprint, lease).await
     }
 
-    async fn renew(
-        &self,
-        key: &Key,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Ownership, BackendError> {
+    async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
         self.0.renew(key, token, lease).await
     }
 

@@ -100,11 +100,7 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     ///
     /// Any [`BackendError`]. The claim may be gone all the same.
-    fn release(
-        &self,
-        key: &Key,
-        token: Token,
-    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+    fn release(&self, key: &Key, token: Token) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// What is stored under `key` now. Changes nothing.
     ///
@@ -130,11 +126,7 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     ///
     /// Any [`BackendError`].
-    fn wait(
-        &self,
-        key: &Key,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Option<Entry>, BackendError>> + Send {
+    fn wait(&self, key: &Key, deadline: Instant) -> impl Future<Output = Result<Option<Entry>, BackendError>> + Send {
         async move {
             let mut pause = Duration::from_millis(10);
             loop {
@@ -198,12 +190,7 @@ impl<B: Backend> Backend for Arc<B> {
         B::claim(self, key, token, fingerprint, lease).await
     }
 
-    async fn renew(
-        &self,
-        key: &Key,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Ownership, BackendError> {
+    async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
         B::renew(self, key, token, lease).await
     }
 

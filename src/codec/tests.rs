@@ -3,7 +3,7 @@ use http::header::{CONTENT_TYPE, SET_COOKIE};
 use super::*;
 
 fn fingerprint_1() -> Fingerprint {
-    Fingerprint::from_bytes(std::array::from_fn(|i| i as u8))
+    Fingerprint::from_bytes(std::array::from_fn(|i| u8::try_from(i).unwrap()))
 }
 
 fn all(_: &HeaderName) -> bool {

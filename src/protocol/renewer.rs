@@ -12,6 +12,7 @@ use super::{
     lease::Held,
     live::LiveRuns,
     retry::{Patience, answered},
+    watchdog::{Leash, spawn_watched},
 };
 use crate::{Backend, Ownership};
 
@@ -19,7 +20,8 @@ impl<B: Backend> Protocol<B> {
     /// Renews `held` a third of its term after `sent`, and so on until it is removed from the live runs.
     pub(super) fn renew_after(self: &Arc<Self>, held: &Arc<Held>, sent: Instant) {
         if self.live.insert(held, sent + held.term / 3) {
-            tokio::spawn(Renewer(Arc::clone(&self.live)).work(Arc::downgrade(self)));
+            let (live, protocol) = (Arc::clone(&self.live), Arc::downgrade(self));
+            spawn_watched(self.terms.term() / 12, move |leash| Renewer { live, _leash: leash }.work(protocol));
         }
     }
 
@@ -46,11 +48,14 @@ impl<B: Backend> Protocol<B> {
 }
 
 /// The renewer's task ends with the layer, or with the runtime that it was spawned on. Then another may begin.
-struct Renewer(Arc<LiveRuns>);
+struct Renewer {
+    live: Arc<LiveRuns>,
+    _leash: Option<Leash>,
+}
 
 impl Drop for Renewer {
     fn drop(&mut self) {
-        self.0.renewer_ended();
+        self.live.renewer_ended();
     }
 }
 
@@ -59,12 +64,12 @@ impl Renewer {
     async fn work<B: Backend>(self, protocol: Weak<Protocol<B>>) {
         while let Some(protocol) = protocol.upgrade() {
             let now = Instant::now();
-            for held in self.0.take_due(now) {
+            for held in self.live.take_due(now) {
                 tokio::spawn(Arc::clone(&protocol).renew(held));
             }
             let look_again = now + protocol.terms.term() / 3;
             drop(protocol);
-            self.0.wait(look_again).await;
+            self.live.wait(look_again).await;
         }
     }
 }

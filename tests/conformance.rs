@@ -1,0 +1,156 @@
+//! The conformance suite passes what keeps the laws, and names the law that each wrong backend breaks.
+#![cfg(feature = "test-util")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use support::reference::{Bug, Polling, Reference};
+use tower_idempotency::{
+    BoxBackend,
+    testing::{FaultyBackend, Odds, conformance},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_correct_backend_passes_in_real_time() {
+    conformance(|| async { Reference::default() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correct_backend_passes_under_a_paused_clock() {
+    conformance(|| async { Reference::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backend_that_polls_passes_in_real_time() {
+    conformance(|| async { Polling::default() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_backend_passes() {
+    let shared = Arc::new(Reference::default());
+    conformance(|| async { shared.clone() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boxed_backend_passes() {
+    conformance(|| async { BoxBackend::new(Reference::default()) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_faulty_backend_without_faults_passes() {
+    conformance(|| async { FaultyBackend::new(Reference::default()) }).await;
+}
+
+/// Commands that travel on their own are still commands.
+#[tokio::test(start_paused = true)]
+async fn a_slow_backend_passes() {
+    let odds =
+        Odds { delay_request: 0.5, delay_reply: 0.5, longest_delay: Duration::from_millis(20), ..Odds::default() };
+    let connect = || async {
+        let faulty = FaultyBackend::new(Reference::default());
+        faulty.random(1, odds);
+        faulty
+    };
+    conformance(connect).await;
+}
+
+/// The report of the suite on a backend with `bug`.
+async fn report_on(bug: Bug) -> String {
+    let run = tokio::spawn(conformance(move || async move { Reference::with(bug) }));
+    let Err(error) = run.await else { panic!("the suite passes a backend with the bug {bug:?}") };
+    *error.into_panic().downcast::<String>().expect("a formatted message")
+}
+
+/// The laws of the failed checks, in the order of the report.
+fn laws(report: &str) -> Vec<&str> {
+    let is_law = |line: &&str| line.starts_with("law ") || line.starts_with("contract of ");
+    report.lines().filter(is_law).map(|line| line.split(':').next().unwrap()).collect()
+}
+
+fn checks(report: &str) -> Vec<&str> {
+    report.lines().filter_map(|line| line.trim().strip_prefix("check:")).map(str::trim).collect()
+}
+
+macro_rules! wrong_backends {
+    ($($test:ident: $bug:ident breaks $law:literal, found by $check:literal;)*) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $test() {
+            let report = report_on(Bug::$bug).await;
+            let found = laws(&report).into_iter().zip(checks(&report)).collect::<Vec<_>>();
+            assert!(found.contains(&($law, $check)), "{found:#?}\n{report}");
+            assert_eq!(found[0].0, $law, "the first finding misleads: {found:#?}");
+        }
+    )*};
+}
+
+wrong_backends! {
+    check_then_insert_is_found: CheckThenInsert breaks "law 1 (Atomic)",
+        found by "one of many concurrent claims is acquired";
+    check_then_insert_leaves_histories_without_an_order: CheckThenInsert breaks "law 1 (Atomic)",
+        found by "histories of random commands are linearizable";
+    check_then_insert_lets_two_hold_a_key: CheckThenInsert breaks "law 1 (Atomic)",
+        found by "a storm has one holder at a time";
+    check_then_replace_of_an_expired_claim_is_found: CheckThenReplaceExpired breaks "law 3 (Expiring)",
+        found by "an expired claim can be claimed once";
+    a_claim_that_does_not_know_its_token_is_found: OwnTokenNotRecognised breaks "law 1 (Atomic)",
+        found by "command table: claim on its own claim in progress";
+    unfenced_renew_is_found: UnfencedRenew breaks "law 2 (Fenced)",
+        found by "command table: renew on the claim in progress of another token";
+    unfenced_complete_is_found: UnfencedComplete breaks "law 2 (Fenced)",
+        found by "command table: complete on the claim in progress of another token";
+    unfenced_release_is_found: UnfencedRelease breaks "law 2 (Fenced)",
+        found by "command table: release on the claim in progress of another token";
+    forgotten_expiry_is_found: ExpiryForgotten breaks "law 3 (Expiring)",
+        found by "command table: claim on the expired claim of another token";
+    a_claim_that_prolongs_its_lease_is_found: OwnClaimProlongs breaks "law 3 (Expiring)",
+        found by "a claim by its own token does not prolong the lease";
+    a_record_that_keeps_the_deadline_of_its_claim_is_found: RecordKeepsDeadlineOfClaim breaks "law 3 (Expiring)",
+        found by "a record outlives the lease of its claim";
+    a_timer_that_outlives_its_claim_is_found: TimerPerClaim breaks "law 3 (Expiring)",
+        found by "the end of a former value spares the present one";
+    complete_that_overwrites_its_record_is_found: OverwritesItsRecord breaks "law 4 (Final)",
+        found by "command table: complete on its own record";
+    release_that_deletes_records_is_found: ReleaseDeletesRecords breaks "law 4 (Final)",
+        found by "command table: release on its own record";
+    truncated_records_are_found: TruncatesRecords breaks "law 5 (Exact)",
+        found by "records of any size come back";
+    shortened_keys_are_found: ShortKeys breaks "law 5 (Exact)",
+        found by "keys that differ in one bit are different";
+    a_wrong_fingerprint_for_losers_is_found: WrongFingerprint breaks "law 5 (Exact)",
+        found by "command table: claim on the claim in progress of another token";
+    a_lock_left_behind_is_found: LeavesLock breaks "law 6 (Cancel safe)",
+        found by "a dropped command can be sent again";
+    one_queue_for_all_is_found: OneQueue breaks "law 7 (Prompt for holders)",
+        found by "a holder renews while a thousand claims are in flight";
+    get_that_takes_is_found: GetTakes breaks "contract of get",
+        found by "command table: get on its own record";
+    remove_that_always_says_yes_is_found: RemoveLies breaks "contract of remove",
+        found by "command table: remove on an absent key";
+    a_wait_that_misses_a_release_is_found: WaitMissesRelease breaks "contract of wait",
+        found by "a waiter learns of a release";
+    a_wait_that_misses_the_end_of_a_lease_is_found: WaitMissesExpiry breaks "contract of wait",
+        found by "a waiter learns of the end of a lease";
+    a_wait_that_misses_a_renewal_is_found: WaitTrustsFirstDeadline breaks "contract of wait",
+        found by "a waiter goes on after a renewal";
+    a_wait_that_registers_too_late_is_found: WaitLooksThenRegisters breaks "contract of wait",
+        found by "a wait that races the end is woken";
+    a_wake_up_for_one_of_many_waiters_is_found: WakesOneWaiter breaks "contract of wait",
+        found by "a hundred waiters all get the record";
+}
+
+/// The report is what a backend author works with.
+#[tokio::test(start_paused = true)]
+async fn a_report_tells_what_was_done_seen_and_expected() {
+    let report = report_on(Bug::UnfencedComplete).await;
+    let finding = report.split("\n\n").nth(1).unwrap();
+    let lines: Vec<_> = finding.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "law 2 (Fenced): renew, complete and release compare the token inside their step");
+    assert_eq!(lines[1], "check:    command table: complete on the claim in progress of another token");
+    assert!(lines.iter().any(|line| line.starts_with("claim(Key(") && line.ends_with("-> Acquired")), "{finding}");
+    assert!(lines.iter().any(|line| line.starts_with("complete(Key(") && line.ends_with("-> Held")), "{finding}");
+    let said = |what: &str| lines.iter().find_map(|line| line.strip_prefix(what)).map(str::trim);
+    assert_eq!(said("seen:"), Some("Held"));
+    assert_eq!(said("expected:"), Some("Lost"));
+    assert!(said("hint:").is_some_and(|hint| hint.contains("same token")), "{finding}");
+}
