@@ -1,0 +1,105 @@
+//! Random walks through the model, done step by step to the crate's own code, which has to do the same.
+//!
+//! `MODEL_WALKS=5000000` makes more of them, `MODEL_SEED=..` makes one and tells every step.
+
+mod compare;
+mod process;
+mod wire;
+mod world;
+
+use std::{ops::Range, thread, time::Duration};
+
+use rand::{SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+
+use self::world::World;
+use crate::{
+    ANY,
+    action::{Action, Fate, ReplyFate},
+    machine::{Node, State},
+    scenario::{FOUR, ONE_DIFFERS, Scenario, THREE, TWO},
+    threads,
+};
+
+/// A tick of the model, on the clocks of the processes: a third of the lease, half of the backend time-out.
+const TICK: Duration = Duration::from_secs(10);
+/// Longer than any walk.
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+const FAULTS: u8 = 6;
+const STEPS: usize = 100;
+
+const SCENARIOS: [Scenario; 5] = [
+    Scenario { name: "two requests", requests: TWO, faults: FAULTS, ..ANY },
+    Scenario { name: "three requests", requests: THREE, faults: FAULTS, ..ANY },
+    Scenario { name: "four requests", requests: FOUR, faults: FAULTS, ..ANY },
+    Scenario { name: "one request differs", requests: ONE_DIFFERS, faults: FAULTS, ..ANY },
+    Scenario { name: "at most once", requests: THREE, faults: FAULTS, at_most_once: true, ..ANY },
+];
+
+#[test]
+fn the_code_walks_as_the_model_does() {
+    if let Some(seed) = number("MODEL_SEED") {
+        walk(seed, true);
+        return;
+    }
+    let walks = number("MODEL_WALKS").unwrap_or(if cfg!(debug_assertions) { 10_000 } else { 100_000 });
+    let first = rand::random_range(0..u64::MAX - walks);
+    println!("{walks} walks with the seeds from {first}");
+    let share = walks.div_ceil(threads() as u64);
+    let steps: usize = thread::scope(|scope| {
+        let part = |number: u64| first + number * share..first + walks.min((number + 1) * share);
+        let workers: Vec<_> = (0..threads() as u64).map(|number| scope.spawn(move || walk_all(part(number)))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a walk has failed, see above")).sum()
+    });
+    println!("{steps} steps");
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+fn walk_all(seeds: Range<u64>) -> usize {
+    seeds.map(|seed| walk(seed, false)).sum()
+}
+
+/// Walks until nothing can happen any more, or for a number of steps, and returns how many there were.
+fn walk(seed: u64, tell: bool) -> usize {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let scenario = SCENARIOS.choose(&mut random).expect("there are scenarios");
+    let (mut model, mut code) = (State::initial(scenario), World::new(scenario));
+    let mut taken = Vec::new();
+    while taken.len() < STEPS && !is_over(&model, scenario) {
+        let action = next(&model, scenario, &mut random);
+        if tell {
+            println!("{action:?}");
+        }
+        taken.push(action);
+        code.perform(action, &model);
+        model.apply(action, scenario);
+        if let Some(difference) = code.differs(&model) {
+            let steps: String = taken.iter().map(|action| format!("\n    {action:?}")).collect();
+            panic!("MODEL_SEED={seed}, {}: after{steps}\n{difference}", scenario.name);
+        }
+    }
+    taken.len()
+}
+
+fn is_over(model: &State, scenario: &Scenario) -> bool {
+    use crate::request::Phase::Over;
+    scenario.numbers().all(|number| model.requests[number].phase == Over && !model.requests[number].is_active())
+}
+
+/// Weighs what can happen so that walks get far: mostly no fault, long stalls, long runs.
+fn next(model: &State, scenario: &Scenario, random: &mut SmallRng) -> Action {
+    let disturbed = model.nodes.iter().any(|node| *node != Node::Up);
+    let weight = |action: &Action| match action {
+        Action::Stall(_) | Action::Cut(_) => 4,
+        Action::Tick if disturbed => 80,
+        Action::Command(_, _, Fate::Arrives) | Action::Reply(_, _, ReplyFate::Arrives) | Action::Tick => 40,
+        Action::Arrive(_) => 20,
+        Action::HandlerEnds { failed: false, .. } | Action::Late(_) | Action::Resume { .. } | Action::Heal(_) => 10,
+        _ => 2,
+    };
+    let actions = model.actions(scenario);
+    *actions.choose_weighted(random, weight).expect("a tick, at least, can follow")
+}
