@@ -52,10 +52,9 @@ impl LiveRun {
         now < self.deadline()
     }
 
-    /// A renewal that was sent at `sent` has taken effect. Replies may come out of order.
+    /// A renewal that was sent at `sent` has taken effect.
     pub(super) fn extend(&self, sent: Instant) {
-        let mut state = self.state();
-        state.deadline = state.deadline.max(private_deadline(sent, self.term));
+        self.state().deadline = private_deadline(sent, self.term);
     }
 
     /// Notes its place in the renewer's order; `false` when the run has ended and has none.
