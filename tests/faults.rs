@@ -58,6 +58,22 @@ impl Node {
         self.send().await.unwrap()
     }
 
+    /// Sends the request, whose handler is held from now on.
+    async fn hold(&self) -> JoinHandle<Answer> {
+        self.handler.hold();
+        let first = self.send();
+        self.handler.arrived(1).await;
+        first
+    }
+
+    /// Holds a run and keeps it from renewing its lease until that is over.
+    async fn hold_past_lease(&self, backend: &Faulty) -> JoinHandle<Answer> {
+        let first = self.hold().await;
+        backend.on(Command::Renew).always(Fault::LoseRequest);
+        sleep(2 * LEASE).await;
+        first
+    }
+
     fn runs(&self) -> usize {
         self.handler.counts().started
     }
@@ -232,9 +248,7 @@ async fn renewals_go_on_while_complete_is_not_answered() {
 #[tokio::test(start_paused = true)]
 async fn a_long_run_is_renewed_every_third_of_its_lease_by_one_command() {
     let (backend, node) = setup();
-    node.handler.hold();
-    let first = node.send();
-    node.handler.arrived(1).await;
+    let first = node.hold().await;
     sleep(10 * LEASE).await;
     assert_eq!(node.answer().await.status, StatusCode::CONFLICT);
     assert_eq!(backend.sent(Command::Renew), 30);
@@ -256,9 +270,7 @@ async fn a_short_run_is_not_renewed() {
 #[tokio::test(start_paused = true)]
 async fn lost_renewals_are_sent_again() {
     let (backend, node) = setup();
-    node.handler.hold();
-    let first = node.send();
-    node.handler.arrived(1).await;
+    let first = node.hold().await;
     (0..10).for_each(|_| backend.on(Command::Renew).next(Fault::LoseRequest));
     (0..4).for_each(|_| backend.on(Command::Renew).next(Fault::ErrorAfter(BackendErrorKind::Unavailable)));
     sleep(3 * LEASE).await;
@@ -271,9 +283,7 @@ async fn lost_renewals_are_sent_again() {
 async fn a_run_is_renewed_for_max_run_and_no_longer() {
     let backend = FaultyBackend::new(MemoryBackend::new());
     let node = Node::new(&backend, |layer| layer.max_run(3 * LEASE));
-    node.handler.hold();
-    let first = node.send();
-    node.handler.arrived(1).await;
+    let first = node.hold().await;
     sleep(3 * LEASE).await;
     assert_eq!(claim_elsewhere(&backend).await, None);
     sleep(LEASE).await;
@@ -282,23 +292,12 @@ async fn a_run_is_renewed_for_max_run_and_no_longer() {
     assert_eq!(first.await.unwrap().status, StatusCode::CONFLICT);
 }
 
-/// Loses the lease of a run that is held, to `successor`.
-async fn lose_lease(backend: &Faulty, node: &Node) -> (JoinHandle<Answer>, Token) {
-    node.handler.hold();
-    let first = node.send();
-    node.handler.arrived(1).await;
-    backend.on(Command::Renew).always(Fault::LoseRequest);
-    sleep(2 * LEASE).await;
-    let successor = claim_elsewhere(backend).await.expect("the lease is over");
-    backend.on(Command::Renew).clear();
-    (first, successor)
-}
-
 /// Neither complete, renew nor release of a holder that lost its lease touch what its successor has.
 #[tokio::test(start_paused = true)]
 async fn a_lost_holder_answers_conflict_and_leaves_its_successor_alone() {
     let (backend, node) = setup();
-    let (first, successor) = lose_lease(&backend, &node).await;
+    let first = node.hold_past_lease(&backend).await;
+    let successor = claim_elsewhere(&backend).await.expect("the lease is over");
     node.handler.open_all();
     let answer = first.await.unwrap();
     assert_eq!(answer.status, StatusCode::CONFLICT, "its own answer will never be seen again");
@@ -310,11 +309,7 @@ async fn a_lost_holder_answers_conflict_and_leaves_its_successor_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_holder_answers_with_the_record_of_its_successor() {
     let (backend, node) = setup();
-    node.handler.hold();
-    let first = node.send();
-    node.handler.arrived(1).await;
-    backend.on(Command::Renew).always(Fault::LoseRequest);
-    sleep(2 * LEASE).await;
+    let first = node.hold_past_lease(&backend).await;
     let other = Node::new(&backend, identity);
     other.handler.always(Reaction::Answer);
     let second = other.answer().await;
@@ -332,11 +327,7 @@ async fn a_lost_holder_answers_with_the_record_of_its_successor() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_lease_that_nobody_took_over_can_be_completed() {
     let (backend, node) = setup();
-    node.handler.hold();
-    let first = node.send();
-    node.handler.arrived(1).await;
-    backend.on(Command::Renew).always(Fault::LoseRequest);
-    sleep(2 * LEASE).await;
+    let first = node.hold_past_lease(&backend).await;
     node.handler.open_all();
     assert_eq!(first.await.unwrap().status, StatusCode::OK);
     assert!(node.answer().await.is_replay());
@@ -347,9 +338,7 @@ async fn an_expired_lease_that_nobody_took_over_can_be_completed() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_stalls_past_its_lease_does_no_harm() {
     let (backend, node) = setup();
-    node.handler.hold();
-    let first = node.send();
-    node.handler.arrived(1).await;
+    let first = node.hold().await;
     advance(2 * LEASE).await; // no task runs in between
     let successor = claim_elsewhere(&backend).await.expect("the lease is over");
     sleep(LEASE / 2).await;
