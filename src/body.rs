@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 
+use crate::pipe::Outlet;
+
 pin_project! {
     /// The body of a request as the inner service gets it: untouched, or read whole by the layer.
     pub struct RequestBody<B> {
@@ -30,7 +32,10 @@ pin_project! {
 
 pin_project! {
     /// The body of a response as the client gets it: the inner service's, or one that the layer has read or made.
-    pub struct ResponseBody<B: Body> {
+    ///
+    /// Its errors are those of the inner body. A response whose run lost its key while it was being sent ends with an
+    /// error too.
+    pub struct ResponseBody<B> {
         #[pin]
         kind: ResponseKind<B>,
     }
@@ -38,12 +43,15 @@ pin_project! {
 
 pin_project! {
     #[project = ResponseKindProj]
-    enum ResponseKind<B: Body> {
+    enum ResponseKind<B> {
         Untouched { #[pin] body: B },
         Whole { whole: Whole },
-        Broken { whole: Whole, error: Option<B::Error> },
+        Broken { whole: Whole, error: Option<BoxError> },
+        Recorded { outlet: Outlet<B> },
     }
 }
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body that has been read to its end. Also a body: one data frame, if there is data, then the trailers, if any.
 #[derive(Debug, Default)]
@@ -130,7 +138,7 @@ impl<B> RequestBody<B> {
     }
 }
 
-impl<B: Body> ResponseBody<B> {
+impl<B> ResponseBody<B> {
     pub(crate) fn untouched(body: B) -> Self {
         Self { kind: ResponseKind::Untouched { body } }
     }
@@ -140,8 +148,13 @@ impl<B: Body> ResponseBody<B> {
     }
 
     /// What was read of a body before it failed, and then its failure, or its early end.
-    pub(crate) fn broken(whole: Whole, error: Option<B::Error>) -> Self {
+    pub(crate) fn broken(whole: Whole, error: Option<BoxError>) -> Self {
         Self { kind: ResponseKind::Broken { whole, error } }
+    }
+
+    /// What is recorded while it is sent.
+    pub(crate) fn recorded(outlet: Outlet<B>) -> Self {
+        Self { kind: ResponseKind::Recorded { outlet } }
     }
 }
 
@@ -171,13 +184,17 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.project().kind.project() {
-            ResponseKindProj::Untouched { body } => body.poll_frame(cx),
+            ResponseKindProj::Untouched { body } => body.poll_frame(cx).map_err(Into::into),
+            ResponseKindProj::Recorded { outlet } => outlet.poll_frame(cx),
             ResponseKindProj::Whole { whole } => Poll::Ready(whole.next_frame().map(Ok)),
             ResponseKindProj::Broken { whole, error } => {
                 Poll::Ready(whole.next_frame().map(Ok).or_else(|| error.take().map(Err)))
@@ -189,6 +206,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.kind {
             ResponseKind::Untouched { body } => body.is_end_stream(),
             ResponseKind::Whole { whole } => whole.is_end_stream(),
+            ResponseKind::Recorded { outlet } => outlet.is_end_stream(),
             // Only by polling it can a server tell that it ends too early.
             ResponseKind::Broken { .. } => false,
         }
@@ -200,7 +218,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             ResponseKind::Whole { whole } => whole.size_hint(),
             // Not the length of what was read: a server that trusts it would keep the connection open, and the client
             // take the next response for the missing bytes.
-            ResponseKind::Broken { .. } => SizeHint::default(),
+            ResponseKind::Broken { .. } | ResponseKind::Recorded { .. } => SizeHint::default(),
         }
     }
 }
@@ -213,7 +231,7 @@ impl<B: Default> Default for RequestBody<B> {
 }
 
 /// For layers outside that make an empty response, such as time-outs.
-impl<B: Body + Default> Default for ResponseBody<B> {
+impl<B: Default> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::untouched(B::default())
     }
@@ -225,7 +243,7 @@ impl<B> fmt::Debug for RequestBody<B> {
     }
 }
 
-impl<B: Body> fmt::Debug for ResponseBody<B> {
+impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody").finish_non_exhaustive()
     }

@@ -8,18 +8,20 @@ use http_body::Body;
 
 use crate::{
     Fingerprint, Record, ResponseBody,
-    body::{Unread, Whole},
+    body::{BoxError, Unread, Whole},
     policy,
 };
 
 /// What can be recorded of a response.
-pub(crate) enum Captured<B: Body> {
+pub(crate) enum Captured<B> {
     /// All of it; its body has been read.
     Whole(Whole),
     /// All of it; there is no body, whatever the inner service gave.
     HeadOnly(B),
-    /// Nothing: its length is unknown, or above the limit. Its body has not been touched.
+    /// Nothing: it is above the limit, an event stream, or no response but an upgrade. Its body has not been touched.
     Unkept(B),
+    /// As much as turns out to be within the limit, while it is sent: its length is unknown.
+    Stream(B),
     /// Nothing: its body failed or ended too early, and does so again for the client.
     Broken(ResponseBody<B>),
 }
@@ -27,32 +29,49 @@ pub(crate) enum Captured<B: Body> {
 /// Reads of a response what can be recorded.
 pub(crate) async fn capture<B>(method: &Method, parts: &response::Parts, body: B, limit: usize) -> Captured<B>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
     if *method == Method::HEAD || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Captured::HeadOnly(body);
     }
-    let Some(length) = known_length(parts, &body).filter(|&length| length <= limit) else {
+    if parts.status.is_informational() || is_event_stream(&parts.headers) {
         return Captured::Unkept(body);
+    }
+    let length = match known_length(parts, &body) {
+        Length::Of(length) if length <= limit => length,
+        Length::Of(_) | Length::Contradictory => return Captured::Unkept(body),
+        Length::Unknown => return Captured::Stream(body),
     };
     match Whole::read(pin!(body), length).await {
         // A body that goes on past its own length is cut there, as hyper does.
         Ok(whole) | Err(Unread::TooLarge(whole)) if whole.data.len() == length => Captured::Whole(whole),
         Ok(whole) | Err(Unread::TooLarge(whole)) => Captured::Broken(ResponseBody::broken(whole, None)),
-        Err(Unread::Failed(whole, error)) => Captured::Broken(ResponseBody::broken(whole, Some(error))),
+        Err(Unread::Failed(whole, error)) => Captured::Broken(ResponseBody::broken(whole, Some(error.into()))),
     }
 }
 
-/// The length of a response's body, if it is known before the body is read, and nobody contradicts it.
-fn known_length<B: Body>(parts: &response::Parts, body: &B) -> Option<usize> {
-    if parts.status.is_informational() {
-        return None; // the connection is about to become something else
-    }
+/// What is known of the length of a response's body before it is read.
+enum Length {
+    Of(usize),
+    Unknown,
+    /// The header says otherwise than the body, or nothing that could be understood.
+    Contradictory,
+}
+
+fn known_length<B: Body>(parts: &response::Parts, body: &B) -> Length {
     let length = match (body.size_hint().exact(), parts.headers.contains_key(header::CONTENT_LENGTH)) {
+        (None, false) => return Length::Unknown,
         (exact, false) => exact,
         (exact, true) => declared_length(&parts.headers).filter(|&declared| exact.is_none_or(|len| len == declared)),
     };
-    usize::try_from(length?).ok()
+    length.and_then(|length| usize::try_from(length).ok()).map_or(Length::Contradictory, Length::Of)
+}
+
+/// Events come for as long as their client listens (HTML, 9.2): there is no response to wait for.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// What a message says of its length.

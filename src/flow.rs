@@ -6,23 +6,32 @@ use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll, time
 use bytes::Bytes;
 use http::{Method, Request, Response, request, response};
 use http_body::Body;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
 use crate::{
     Backend, Fingerprint, Record, Rejection, RequestBody, ResponseBody, Run,
-    body::{Unread, Whole},
+    body::{BoxError, Unread, Whole},
     capture::{Captured, capture, declared_length, whole_response},
     codec::Content,
     future::Client,
     header_key::KeyText,
     layer::Shared,
+    pipe::Recording,
     policy,
     protocol::{Completion, Lease, Refusal},
+    rejection::Dialect,
 };
 
 /// How long a client may take to send the body of its request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What has to be known of a request until it is answered.
+struct Asked {
+    method: Method,
+    dialect: Dialect,
+    client: Client,
+}
 
 /// Tells the story of one guarded request. Every early return gives the readiness of `inner` back.
 pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
@@ -37,32 +46,32 @@ where
     B: Backend,
     S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
     ReqBody: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
+    let asked = Asked { method: parts.method.clone(), dialect: Dialect::of(&parts.headers), client };
     let body = match read_request(&parts, body, shared.settings.request_limit).await {
         Ok(body) => body,
-        Err(rejection) => return Ok(rejection.response()),
+        Err(rejection) => return Ok(rejection.response(asked.dialect)),
     };
     let fingerprint = Fingerprint::of_request(&parts, &body.data);
 
-    client.may_leave();
+    asked.client.may_leave();
     let lease = match shared.protocol.claim(shared.settings.key(&text), fingerprint).await {
         Ok(lease) => lease,
-        Err(refusal) => return Ok(answer(refusal)),
+        Err(refusal) => return Ok(answer(refusal, asked.dialect)),
     };
 
     policy::strip_markers(&mut parts.headers);
     parts.extensions.insert(Run::new(text, Arc::clone(lease.run())));
-    let method = parts.method.clone();
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     match catch_panic(async { inner.call(request).await }).await {
-        Ok(Ok(response)) => Ok(conclude(&shared, lease, &client, fingerprint, &method, response).await),
+        Ok(Ok(response)) => Ok(conclude(&shared, lease, &asked, response).await),
         Ok(Err(error)) => {
             lease.fail().await;
             Err(error)
         }
-        Err(panic) => unwind(lease, &client, panic).await,
+        Err(panic) => unwind(lease, &asked.client, panic).await,
     }
 }
 
@@ -84,14 +93,14 @@ where
 }
 
 /// The answer to a request that does not run.
-fn answer<ResBody: Body>(refusal: Refusal) -> Response<ResponseBody<ResBody>> {
+fn answer<ResBody>(refusal: Refusal, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
     match refusal {
-        Refusal::Replay(record) => replay(&record),
-        Refusal::InProgress => Rejection::InProgress.response(),
-        Refusal::Mismatch => Rejection::Mismatch.response(),
-        Refusal::CredentialsDiffer => Rejection::CredentialsDiffer.response(),
+        Refusal::Replay(record) => replay(&record, dialect),
+        Refusal::InProgress => Rejection::InProgress.response(dialect),
+        Refusal::Mismatch => Rejection::Mismatch.response(dialect),
+        Refusal::CredentialsDiffer => Rejection::CredentialsDiffer.response(dialect),
         Refusal::Unavailable(error) => {
-            let mut response = Rejection::BackendUnavailable.response();
+            let mut response = Rejection::BackendUnavailable.response(dialect);
             response.extensions_mut().insert(Arc::new(error));
             response
         }
@@ -99,7 +108,7 @@ fn answer<ResBody: Body>(refusal: Refusal) -> Response<ResponseBody<ResBody>> {
 }
 
 /// The first response, once more.
-fn replay<ResBody: Body>(record: &Record) -> Response<ResponseBody<ResBody>> {
+fn replay<ResBody>(record: &Record, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
     match record.content() {
         Ok(Content::Response(recorded)) => {
             let mut response = Response::new(ResponseBody::whole(recorded.body, recorded.trailers));
@@ -108,9 +117,9 @@ fn replay<ResBody: Body>(record: &Record) -> Response<ResponseBody<ResBody>> {
             policy::mark_replayed(response.headers_mut());
             response
         }
-        Ok(Content::OutcomeUnknown) => Rejection::OutcomeUnknown.response(),
-        Ok(Content::Tombstone | Content::Value(_)) => Rejection::NotKept.response(),
-        Err(_) => Rejection::BackendUnavailable.response(),
+        Ok(Content::OutcomeUnknown) => Rejection::OutcomeUnknown.response(dialect),
+        Ok(Content::Tombstone | Content::Value(_)) => Rejection::NotKept.response(dialect),
+        Err(_) => Rejection::BackendUnavailable.response(dialect),
     }
 }
 
@@ -118,22 +127,25 @@ fn replay<ResBody: Body>(record: &Record) -> Response<ResponseBody<ResBody>> {
 async fn conclude<B, ResBody>(
     shared: &Shared<B>,
     lease: Lease<B>,
-    client: &Client,
-    fingerprint: Fingerprint,
-    method: &Method,
+    asked: &Asked,
     response: Response<ResBody>,
 ) -> Response<ResponseBody<ResBody>>
 where
     B: Backend,
-    ResBody: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
+    let fingerprint = lease.fingerprint();
     let (mut parts, body) = response.into_parts();
     policy::strip_markers(&mut parts.headers);
     if releases(shared, &parts) {
         lease.release().await;
         return Response::from_parts(parts, ResponseBody::untouched(body));
     }
-    let (record, body) = match catch_panic(capture(method, &parts, body, shared.settings.response_limit)).await {
+    let (record, body) = match catch_panic(capture(&asked.method, &parts, body, shared.settings.response_limit)).await {
+        Ok(Captured::Whole(whole)) if releases_at_end(&parts, &whole, &lease) => {
+            lease.release().await;
+            return Response::from_parts(parts, ResponseBody::whole(whole.data, whole.trailers));
+        }
         Ok(Captured::Whole(whole)) => {
             (whole_response(&fingerprint, &parts, &whole), ResponseBody::whole(whole.data, whole.trailers))
         }
@@ -141,11 +153,17 @@ where
             (whole_response(&fingerprint, &parts, &Whole::default()), ResponseBody::untouched(body))
         }
         Ok(Captured::Unkept(body)) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
+        Ok(Captured::Stream(body)) => {
+            let until = Instant::now() + shared.protocol.terms().max_run;
+            let limit = shared.settings.response_limit;
+            let recording = Recording { lease, head: parts.clone(), limit, until };
+            return Response::from_parts(parts, ResponseBody::recorded(recording.start(body)));
+        }
         Ok(Captured::Broken(body)) => {
             lease.fail().await;
             return Response::from_parts(parts, body);
         }
-        Err(panic) => unwind(lease, client, panic).await,
+        Err(panic) => unwind(lease, &asked.client, panic).await,
     };
     match lease.complete(record).await {
         Completion::Stored => Response::from_parts(parts, body),
@@ -153,15 +171,20 @@ where
             policy::mark_not_stored(&mut parts.headers);
             Response::from_parts(parts, body)
         }
-        Completion::Superseded(record) => replay(&record),
-        Completion::Lost => Rejection::InProgress.response(),
+        Completion::Superseded(record) => replay(&record, asked.dialect),
+        Completion::Lost => Rejection::InProgress.response(asked.dialect),
     }
 }
 
 /// Whether the run counts as not having happened. What another idempotency layer refused has not.
 fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts) -> bool {
     let refused = parts.extensions.get::<Rejection>().is_some();
-    refused || (policy::releases(parts.status) && !shared.protocol.terms().at_most_once)
+    refused || (policy::releases(parts) && !shared.protocol.terms().at_most_once)
+}
+
+/// What gRPC says of the outcome in the trailers.
+fn releases_at_end<B: Backend>(parts: &response::Parts, whole: &Whole, lease: &Lease<B>) -> bool {
+    policy::releases_at_end(parts, whole.trailers.as_ref()) && !lease.is_at_most_once()
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.

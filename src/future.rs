@@ -12,7 +12,6 @@ use std::{
 };
 
 use http::Response;
-use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 
@@ -23,7 +22,7 @@ pin_project! {
     ///
     /// Dropping it before a claim was sent stops the request. Dropping it later moves the run to the tokio runtime,
     /// which finishes and records it: a client that hangs up neither stops nor loses a run.
-    pub struct ResponseFuture<F, B: Body, E> {
+    pub struct ResponseFuture<F, B, E> {
         #[pin]
         kind: Kind<F, B, E>,
     }
@@ -31,14 +30,14 @@ pin_project! {
 
 pin_project! {
     #[project = KindProj]
-    enum Kind<F, B: Body, E> {
+    enum Kind<F, B, E> {
         Bypass { #[pin] future: F },
         Rejected { response: Option<Response<ResponseBody<B>>> },
         Guarded { guarded: Guarded<Result<Response<ResponseBody<B>>, E>> },
     }
 }
 
-impl<F, B: Body, E> ResponseFuture<F, B, E> {
+impl<F, B, E> ResponseFuture<F, B, E> {
     pub(crate) fn bypass(future: F) -> Self {
         Self { kind: Kind::Bypass { future } }
     }
@@ -55,7 +54,6 @@ impl<F, B: Body, E> ResponseFuture<F, B, E> {
 impl<F, B, E> Future for ResponseFuture<F, B, E>
 where
     F: Future<Output = Result<Response<B>, E>>,
-    B: Body,
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
@@ -73,7 +71,7 @@ where
     }
 }
 
-impl<F, B: Body, E> fmt::Debug for ResponseFuture<F, B, E> {
+impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

@@ -54,7 +54,7 @@
 //! | is the first with its key | the handler's |
 //! | repeats a completed one | the first response, with `idempotent-replayed: true` |
 //! | repeats one that is running | 409, `Retry-After: 1` |
-//! | repeats one whose response was too large to keep, or a stream | 409 |
+//! | repeats one whose response was too large to keep, or an event stream | 409 |
 //! | uses the key of another request | 422 |
 //! | has an invalid key, or two | 400 |
 //! | has a body above the limit (2 MiB), or one that takes longer than 30 seconds | 413, 408 |
@@ -62,7 +62,15 @@
 //!
 //! The layer's own answers are problem documents (RFC 9457); their response extensions hold a [`Rejection`].
 //!
-//! A response is recorded unless it is a 5xx, 408, 425, 429 or 401: then the key is released and the next attempt runs.
+//! To gRPC requests these answers are responses of trailers only. See [`Rejection`] for their status codes.
+//!
+//! A response is recorded unless it is a 5xx, 408, 425, 429 or 401, or, for gRPC, ends with a status that says that the
+//! server failed or was not ready: then the key is released and the next attempt runs. So it is when a response's body
+//! fails midway.
+//!
+//! A response of unknown length is recorded while it is sent: its frames go out as the handler makes them, and only the
+//! end waits until the record is durable. When the backend does not answer then, the trailers say
+//! `idempotency-stored: false`; when the run has lost its key by then, the body ends with an error.
 //!
 //! # Where to put the layer
 //!
@@ -101,6 +109,7 @@ mod header_key;
 mod key;
 mod layer;
 mod names;
+mod pipe;
 mod policy;
 // Public for the tests alone, which walk the model and this code side by side.
 #[cfg(feature = "test-util")]

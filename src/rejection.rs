@@ -1,47 +1,63 @@
 //! [`Rejection`]: the layer's own answers, as problem documents.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body::Body;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::ResponseBody;
+use crate::{ResponseBody, policy};
 
 /// Why the layer answered a request itself. Found in the extensions of such a response.
 ///
 /// Each is a problem document (RFC 9457), `application/problem+json`, with the members `type`, `title`, `status`,
-/// `detail` and `retryable`. None says anything of the key or of the request.
+/// `detail` and `retryable`. To a gRPC request it is a response of trailers only, with HTTP status 200 and the
+/// `grpc-status` named below. None says anything of the key or of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// 400: this operation requires a key, and the request has none.
+    /// 400, `INVALID_ARGUMENT`: this operation requires a key, and the request has none.
     KeyMissing,
-    /// 400: the key is not 1 to 255 visible ASCII characters, bare or as a String of RFC 8941.
+    /// 400, `INVALID_ARGUMENT`: the key is not 1 to 255 visible ASCII characters, bare or as a String of RFC 8941.
     KeyInvalid,
-    /// 400: the request has more than one key.
+    /// 400, `INVALID_ARGUMENT`: the request has more than one key.
     KeyAmbiguous,
-    /// 400: the request's body ended with an error.
+    /// 400, `INVALID_ARGUMENT`: the request's body ended with an error.
     BodyUnreadable,
-    /// 408: the request's body did not arrive in time.
+    /// 408, `DEADLINE_EXCEEDED`: the request's body did not arrive in time.
     BodyTimedOut,
-    /// 413: the request's body is larger than the layer reads.
+    /// 413, `RESOURCE_EXHAUSTED`: the request's body is larger than the layer reads.
     BodyTooLarge,
-    /// 409: the first request with this key is still running.
+    /// 409, `ABORTED`: the first request with this key is still running.
     InProgress,
-    /// 409: the first request with this key has been executed, but its response was not kept.
+    /// 409, `ALREADY_EXISTS`: the first request with this key has been executed, but its response was not kept.
     NotKept,
-    /// 409: the first request with this key may have been executed, and must not be repeated.
+    /// 409, `ALREADY_EXISTS`: the first request with this key may have been executed, and must not be repeated.
     OutcomeUnknown,
-    /// 422: the key was used for another request.
+    /// 422, `FAILED_PRECONDITION`: the key was used for another request.
     Mismatch,
-    /// 422: the key was used for the same request with other credentials.
+    /// 422, `FAILED_PRECONDITION`: the key was used for the same request with other credentials.
     CredentialsDiffer,
-    /// 503: the backend cannot say whether the request has been executed, so it is not.
+    /// 503, `UNAVAILABLE`: the backend cannot say whether the request has been executed, so it is not.
     BackendUnavailable,
+}
+
+/// The language that a client expects its answer in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Http,
+    Grpc,
+}
+
+impl Dialect {
+    pub(crate) fn of(request: &HeaderMap) -> Self {
+        if policy::is_grpc(request) { Self::Grpc } else { Self::Http }
+    }
 }
 
 /// A problem document, and what else an answer needs.
 struct Problem {
     status: StatusCode,
+    /// Status code of gRPC.
+    grpc: &'static str,
+    detail: &'static str,
     document: &'static str,
     /// Whether the same request may succeed later without being changed.
     retryable: bool,
@@ -49,9 +65,11 @@ struct Problem {
 
 /// Builds the documents at compile time: they hold no word from a request.
 macro_rules! problem {
-    ($status:ident $code:literal, $variant:literal, retryable: $retryable:literal, $title:literal, $detail:literal) => {
+    ($status:ident $code:literal, grpc $grpc:literal, $variant:literal, retryable: $retryable:literal, $title:literal, $detail:literal) => {
         Problem {
             status: StatusCode::$status,
+            grpc: $grpc,
+            detail: $detail,
             retryable: $retryable,
             document: concat!(
                 r#"{"type":"https://docs.rs/tower-idempotency/latest/tower_idempotency/enum.Rejection.html#variant."#,
@@ -83,7 +101,17 @@ impl Rejection {
         self.problem().retryable
     }
 
-    pub(crate) fn response<B: Body>(self) -> Response<ResponseBody<B>> {
+    /// The answer in the language of the request: a problem document, or a response of trailers only.
+    pub(crate) fn response<B>(self, dialect: Dialect) -> Response<ResponseBody<B>> {
+        let mut response = match dialect {
+            Dialect::Http => self.problem_document(),
+            Dialect::Grpc => self.trailers_only(),
+        };
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    fn problem_document<B>(self) -> Response<ResponseBody<B>> {
         let problem = self.problem();
         let mut response = Response::new(ResponseBody::whole(Bytes::from_static(problem.document.as_bytes()), None));
         *response.status_mut() = problem.status;
@@ -92,69 +120,79 @@ impl Rejection {
         if matches!(self, Self::InProgress | Self::BackendUnavailable) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        response.extensions_mut().insert(self);
+        response
+    }
+
+    /// gRPC clients read nothing but trailers, which stand in the head where there is no message.
+    fn trailers_only<B>(self) -> Response<ResponseBody<B>> {
+        let problem = self.problem();
+        let mut response = Response::new(ResponseBody::whole(Bytes::new(), None));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(problem.grpc));
+        headers.insert("grpc-message", HeaderValue::from_static(problem.detail));
         response
     }
 
     const fn problem(self) -> Problem {
         match self {
             Self::KeyMissing => problem!(
-                BAD_REQUEST 400, "KeyMissing", retryable: false,
+                BAD_REQUEST 400, grpc "3", "KeyMissing", retryable: false,
                 "Idempotency key is missing",
                 "This operation requires a key in the header Idempotency-Key or X-Idempotency-Key."
             ),
             Self::KeyInvalid => problem!(
-                BAD_REQUEST 400, "KeyInvalid", retryable: false,
+                BAD_REQUEST 400, grpc "3", "KeyInvalid", retryable: false,
                 "Idempotency key is invalid",
                 "A key is 1 to 255 visible ASCII characters without blanks, bare or in double quotes."
             ),
             Self::KeyAmbiguous => problem!(
-                BAD_REQUEST 400, "KeyAmbiguous", retryable: false,
+                BAD_REQUEST 400, grpc "3", "KeyAmbiguous", retryable: false,
                 "Request has more than one idempotency key",
                 "Send one key, in one line."
             ),
             Self::BodyUnreadable => problem!(
-                BAD_REQUEST 400, "BodyUnreadable", retryable: true,
+                BAD_REQUEST 400, grpc "3", "BodyUnreadable", retryable: true,
                 "Request body cannot be read",
                 "The body ended before it was complete. Nothing was executed."
             ),
             Self::BodyTimedOut => problem!(
-                REQUEST_TIMEOUT 408, "BodyTimedOut", retryable: true,
+                REQUEST_TIMEOUT 408, grpc "4", "BodyTimedOut", retryable: true,
                 "Request body took too long",
                 "The body did not arrive in time. Nothing was executed."
             ),
             Self::BodyTooLarge => problem!(
-                PAYLOAD_TOO_LARGE 413, "BodyTooLarge", retryable: false,
+                PAYLOAD_TOO_LARGE 413, grpc "8", "BodyTooLarge", retryable: false,
                 "Request body is too large",
                 "A request with an idempotency key is limited in size. Nothing was executed."
             ),
             Self::InProgress => problem!(
-                CONFLICT 409, "InProgress", retryable: true,
+                CONFLICT 409, grpc "10", "InProgress", retryable: true,
                 "Request is in progress",
                 "A request with this idempotency key is being executed. Retry later for its response."
             ),
             Self::NotKept => problem!(
-                CONFLICT 409, "NotKept", retryable: false,
+                CONFLICT 409, grpc "6", "NotKept", retryable: false,
                 "Response was not kept",
-                "A request with this idempotency key has been executed, but its response was too large to keep or was a stream."
+                "A request with this idempotency key has been executed, but its response was too large to keep, or a stream of events."
             ),
             Self::OutcomeUnknown => problem!(
-                CONFLICT 409, "OutcomeUnknown", retryable: false,
+                CONFLICT 409, grpc "6", "OutcomeUnknown", retryable: false,
                 "Outcome is unknown",
                 "A request with this idempotency key may have been executed. It is not repeated."
             ),
             Self::Mismatch => problem!(
-                UNPROCESSABLE_ENTITY 422, "Mismatch", retryable: false,
+                UNPROCESSABLE_ENTITY 422, grpc "9", "Mismatch", retryable: false,
                 "Idempotency key is already used",
                 "This idempotency key belongs to a request with another method, target or body."
             ),
             Self::CredentialsDiffer => problem!(
-                UNPROCESSABLE_ENTITY 422, "CredentialsDiffer", retryable: false,
+                UNPROCESSABLE_ENTITY 422, grpc "9", "CredentialsDiffer", retryable: false,
                 "Idempotency key is already used with other credentials",
                 "This idempotency key belongs to the same request with another Authorization header. Where tokens rotate, the service should set a scope."
             ),
             Self::BackendUnavailable => problem!(
-                SERVICE_UNAVAILABLE 503, "BackendUnavailable", retryable: true,
+                SERVICE_UNAVAILABLE 503, grpc "14", "BackendUnavailable", retryable: true,
                 "Idempotency cannot be guaranteed",
                 "Whether this request has been executed before cannot be found out now. Nothing was executed."
             ),

@@ -12,8 +12,13 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    Backend, RequestBody, ResponseBody, ResponseFuture, Run, flow, future::Guarded, header_key::KeyText, layer::Shared,
-    rejection::Rejection,
+    Backend, RequestBody, ResponseBody, ResponseFuture, Run,
+    body::BoxError,
+    flow,
+    future::Guarded,
+    header_key::KeyText,
+    layer::Shared,
+    rejection::{Dialect, Rejection},
 };
 
 /// Runs each request with an idempotency key once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
@@ -38,8 +43,7 @@ where
     B: Backend,
     ReqBody: Body<Data = Bytes> + Send + 'static,
     ReqBody::Error: Send,
-    ResBody: Body<Data = Bytes> + Send + 'static,
-    ResBody::Error: Send,
+    ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
     type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
@@ -61,8 +65,9 @@ where
                 ResponseFuture::guarded(Guarded::new(|client| flow::guarded(shared, ready, text, parts, body, client)))
             }
             Admission::Reject(rejection) => {
+                let dialect = Dialect::of(&parts.headers);
                 drop(self.take_ready());
-                ResponseFuture::rejected(rejection.response())
+                ResponseFuture::rejected(rejection.response(dialect))
             }
         }
     }

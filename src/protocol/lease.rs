@@ -8,7 +8,7 @@ use super::{
     LiveRun, Protocol,
     retry::{Patience, answered},
 };
-use crate::{Backend, BackendError, BackendErrorKind, Entry, Ownership, Record};
+use crate::{Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Ownership, Record};
 
 /// A claim that this process holds. It is renewed until [`complete`](Self::complete) or [`release`](Self::release) is
 /// *answered*, or until it is dropped: then the claim stays until its lease ends.
@@ -43,6 +43,10 @@ impl<B: Backend> Lease<B> {
         let run = Arc::new(run);
         protocol.renew_after(&run, run.started);
         Self { protocol: Arc::clone(protocol), run }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.run.fingerprint
     }
 
     pub(crate) fn is_at_most_once(&self) -> bool {

@@ -1,0 +1,175 @@
+//! A response of unknown length, on its way to its client and into its record at the same time.
+//!
+//! The run drives the body, not the server, so that a client that reads slowly, or not at all, does not keep the response
+//! from being recorded. Frames go out as they are produced; only the *end* waits until the record is durable.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, response::Parts};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    Backend, Record,
+    body::{BoxError, Whole},
+    capture::whole_response,
+    policy,
+    protocol::{Completion, Lease},
+};
+
+/// What the run hands to its client.
+enum Piece<B> {
+    Frame(Frame<Bytes>),
+    /// Nothing more is recorded: the client drives the body from here on.
+    Rest(Pin<Box<B>>),
+    Failed(BoxError),
+    End,
+}
+
+/// The client's end: a body.
+pub(crate) struct Outlet<B> {
+    pieces: UnboundedReceiver<Piece<B>>,
+    rest: Option<Pin<Box<B>>>,
+    ended: bool,
+}
+
+/// The run's end.
+pub(crate) struct Recording<B: Backend> {
+    pub(crate) lease: Lease<B>,
+    pub(crate) head: Parts,
+    /// How many bytes are recorded at most.
+    pub(crate) limit: usize,
+    /// How long something is recorded at most.
+    pub(crate) until: Instant,
+}
+
+impl<B: Backend> Recording<B> {
+    /// Begins to read `body` in a task of its own.
+    pub(crate) fn start<R>(self, body: R) -> Outlet<R>
+    where
+        R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+    {
+        // Not bounded in length, because it is bounded in bytes by the limit of what is recorded.
+        let (sender, pieces) = unbounded_channel();
+        // A body that panics ends the task, and with it the channel: its client gets an error, its key its lease's end.
+        tokio::spawn(self.run(Box::pin(body), sender));
+        Outlet { pieces, rest: None, ended: false }
+    }
+
+    /// A client that has left does not end this: sending to it fails, and nobody cares.
+    async fn run<R>(self, mut body: Pin<Box<R>>, client: UnboundedSender<Piece<R>>)
+    where
+        R: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let mut copy = BytesMut::new();
+        let mut trailers = None;
+        while let Ok(frame) = timeout_at(self.until, body.frame()).await {
+            let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => {
+                    let fits = copy.len() + data.len() <= self.limit;
+                    if fits {
+                        copy.extend_from_slice(&data);
+                    }
+                    let _ = client.send(Piece::Frame(Frame::data(data)));
+                    if !fits {
+                        break;
+                    }
+                }
+                Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
+                Err(error) => return self.fail(error.into(), &client).await,
+            }
+        }
+        drop(copy);
+        self.give_up(body, &client).await;
+    }
+
+    /// The response is complete: it may end as soon as its record is durable.
+    async fn end<R>(self, data: Bytes, mut trailers: Option<HeaderMap>, client: &UnboundedSender<Piece<R>>) {
+        if policy::releases_at_end(&self.head, trailers.as_ref()) && !self.lease.is_at_most_once() {
+            self.lease.release().await;
+        } else {
+            let whole = Whole { data, trailers: trailers.clone() };
+            let record = whole_response(&self.lease.fingerprint(), &self.head, &whole);
+            match self.lease.complete(record).await {
+                Completion::Stored => {}
+                Completion::Unanswered => policy::mark_not_stored(trailers.get_or_insert_default()),
+                Completion::Superseded(_) | Completion::Lost => {
+                    let _ = client.send(Piece::Failed(Interrupted.into()));
+                    return;
+                }
+            }
+        }
+        if let Some(trailers) = trailers {
+            let _ = client.send(Piece::Frame(Frame::trailers(trailers)));
+        }
+        let _ = client.send(Piece::End);
+    }
+
+    /// The response has no end, so there is nothing to record.
+    async fn fail<R>(self, error: BoxError, client: &UnboundedSender<Piece<R>>) {
+        self.lease.fail().await;
+        let _ = client.send(Piece::Failed(error));
+    }
+
+    /// The response is too long to record: a tombstone is, and the rest flows at the pace of its client. If that has
+    /// left, the body is dropped.
+    async fn give_up<R>(self, body: Pin<Box<R>>, client: &UnboundedSender<Piece<R>>) {
+        let tombstone = Record::tombstone(&self.lease.fingerprint());
+        let _ = match self.lease.complete(tombstone).await {
+            Completion::Stored | Completion::Unanswered => client.send(Piece::Rest(body)),
+            Completion::Superseded(_) | Completion::Lost => client.send(Piece::Failed(Interrupted.into())),
+        };
+    }
+}
+
+impl<B> Outlet<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.rest.is_none() && !self.ended {
+            match ready!(self.pieces.poll_recv(cx)) {
+                Some(Piece::Frame(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Some(Piece::Rest(rest)) => self.rest = Some(rest),
+                Some(Piece::Failed(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Some(Piece::End) => self.ended = true,
+                None => return Poll::Ready(Some(Err(self.fail(Interrupted.into())))),
+            }
+        }
+        match &mut self.rest {
+            Some(rest) => rest.as_mut().poll_frame(cx).map_err(Into::into),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn fail(&mut self, error: BoxError) -> BoxError {
+        self.ended = true;
+        error
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.rest.as_ref().map_or(self.ended, Body::is_end_stream)
+    }
+}
+
+/// A response cannot be finished: another run of the same request may have answered differently by now.
+#[derive(Debug)]
+struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the run behind this response has lost its idempotency key")
+    }
+}
+
+impl std::error::Error for Interrupted {}
