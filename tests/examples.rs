@@ -83,3 +83,26 @@ fn the_axum_example_refuses_arguments_that_it_does_not_know() {
         assert!(said.contains("--port"), "{said}");
     }
 }
+
+#[test]
+fn the_commands_that_the_tonic_example_prints_show_what_it_says() {
+    let example = Example::start("tonic", 3);
+    let [pay, pay_more, history] = &example.commands[..] else { panic!("three commands: {:?}", example.commands) };
+    assert_eq!(shell(pay), "Payment { id: 1, amount: 1200 } executed\n");
+    assert_eq!(shell(pay), "Payment { id: 1, amount: 1200 } replayed\n");
+    assert!(shell(pay_more).starts_with("FailedPrecondition: "));
+    assert_eq!(shell(history), "executed\nPayment { id: 1, amount: 1200 }\n");
+    assert_eq!(shell(history), "replayed\nPayment { id: 1, amount: 1200 }\n");
+}
+
+#[test]
+fn the_commands_that_the_hyper_example_prints_show_what_it_says() {
+    let example = Example::start("hyper", 2);
+    let [post, stream] = &example.commands[..] else { panic!("two commands: {:?}", example.commands) };
+    let (first, second) = (shell(post), shell(post));
+    assert!(first.contains("\r\n\r\nrun 1 of this service\n"), "{first}");
+    assert!(second.contains("idempotent-replayed: true"), "{second}");
+    assert!(second.ends_with("run 1 of this service\n"), "{second}");
+    assert_eq!(shell(stream), "run 2 counts: 1, 2, 3\n");
+    assert_eq!(shell(stream), "run 2 counts: 1, 2, 3\n");
+}
