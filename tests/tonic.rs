@@ -140,7 +140,7 @@ async fn a_server_stream_is_replayed_as_it_was() {
         while let Some(payment) = stream.message().await.unwrap() {
             payments.push(payment);
         }
-        assert_eq!(stream.trailers().await.unwrap().is_some(), true, "the status is in the trailers");
+        assert!(stream.trailers().await.unwrap().is_some(), "the status is in the trailers");
         (replayed, payments)
     }
 
