@@ -2,10 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::{Method, request};
 use tower_layer::Layer;
 
 use crate::{
     Backend, Idempotency, Key,
+    closure::Closure,
     header_key::KeyText,
     protocol::{Protocol, Terms},
 };
@@ -28,10 +30,15 @@ pub(crate) struct Shared<B> {
     pub(crate) settings: Settings,
 }
 
+/// A question about the head of a request.
+type Predicate = dyn Fn(&request::Parts) -> bool + Send + Sync;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) namespace: String,
     pub(crate) require_key: bool,
+    /// `None`: POST and PATCH.
+    pub(crate) cover: Option<Closure<Predicate>>,
     /// In bytes.
     pub(crate) request_limit: usize,
     /// In bytes.
@@ -40,11 +47,25 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { namespace: String::new(), require_key: false, request_limit: 2 << 20, response_limit: 1 << 20 }
+        Self {
+            namespace: String::new(),
+            require_key: false,
+            cover: None,
+            request_limit: 2 << 20,
+            response_limit: 1 << 20,
+        }
     }
 }
 
 impl Settings {
+    /// Whether a request with this head is guarded when it carries a key.
+    pub(crate) fn covers(&self, parts: &request::Parts) -> bool {
+        match &self.cover {
+            None => matches!(parts.method, Method::POST | Method::PATCH),
+            Some(predicate) => predicate(parts),
+        }
+    }
+
     pub(crate) fn key(&self, text: &KeyText) -> Key {
         Key::new(&self.namespace, text.as_str())
     }
@@ -62,7 +83,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.namespace = namespace.into())
     }
 
-    /// Answers 400 to a POST or PATCH request without a key. Default: it passes unprotected.
+    /// Answers 400 to a covered request without a key. Default: it passes unprotected.
     pub fn require_key(self) -> Self {
         self.with(|settings, _| settings.require_key = true)
     }
@@ -130,7 +151,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 
     /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
-    fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
+    pub(crate) fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
         let mut settings = self.shared.settings.clone();
         let mut terms = self.shared.protocol.terms().clone();
         change(&mut settings, &mut terms);

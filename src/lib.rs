@@ -91,7 +91,9 @@
 
 mod backend;
 mod body;
+mod builder;
 mod capture;
+mod closure;
 mod codec;
 mod error;
 mod fingerprint;

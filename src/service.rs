@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header, request::Parts};
+use http::{Request, Response, header, request::Parts};
 use http_body::Body;
 use tower_service::Service;
 
@@ -87,7 +87,7 @@ enum Admission {
 impl<B> Shared<B> {
     /// Takes no allocation, no lock and no backend call for a request that is bypassed.
     fn admit(&self, parts: &Parts) -> Admission {
-        if !matches!(parts.method, Method::POST | Method::PATCH) {
+        if !self.settings.covers(parts) {
             return Admission::Bypass;
         }
         match KeyText::of(&parts.headers) {
