@@ -26,4 +26,31 @@ impl<B: Backend> IdempotencyLayer<B> {
     pub fn cover(self, predicate: impl Fn(&request::Parts) -> bool + Send + Sync + 'static) -> Self {
         self.with(|settings, _| settings.cover = Some(Closure(Arc::new(predicate))))
     }
+
+    /// The principal of a request: the user, tenant or account that is behind it. Default: none.
+    ///
+    /// Each principal has a key space of its own, so that equal keys of two of them are two keys, and takes the place
+    /// of the `Authorization` header in the fingerprint, so that a retry with a rotated token is the same request.
+    ///
+    /// Take it from what authentication has verified, such as an extension that a layer further out sets. A request
+    /// with a key for which `principal` returns `None`, or nothing but an empty value, gets 401 and does not run.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend};
+    ///
+    /// #[derive(Clone)]
+    /// struct Account(String); // set by the authentication
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new())
+    ///     .scope(|parts| parts.extensions.get::<Account>().map(|account| account.0.clone()));
+    /// # }
+    /// ```
+    pub fn scope<S: AsRef<[u8]>>(
+        self,
+        principal: impl Fn(&request::Parts) -> Option<S> + Send + Sync + 'static,
+    ) -> Self {
+        let principal = move |parts: &request::Parts| principal(parts).map(|scope| scope.as_ref().to_vec());
+        self.with(|settings, _| settings.scope = Some(Closure(Arc::new(principal))))
+    }
 }

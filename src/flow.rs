@@ -15,7 +15,7 @@ use crate::{
     capture::{Captured, capture, declared_length, whole_response},
     codec::Content,
     future::Client,
-    header_key::KeyText,
+    identity::Identity,
     layer::Shared,
     policy,
     protocol::{Completion, Lease, Refusal},
@@ -28,7 +28,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
     shared: Arc<Shared<B>>,
     mut inner: S,
-    text: KeyText,
+    identity: Identity,
     mut parts: request::Parts,
     body: ReqBody,
     client: Client,
@@ -43,16 +43,16 @@ where
         Ok(body) => body,
         Err(rejection) => return Ok(rejection.response()),
     };
-    let fingerprint = Fingerprint::of_request(&parts, &body.data);
+    let fingerprint = shared.settings.fingerprint(&parts, &body.data);
 
     client.may_leave();
-    let lease = match shared.protocol.claim(shared.settings.key(&text), fingerprint).await {
+    let lease = match shared.protocol.claim(identity.key(&shared.settings.namespace), fingerprint).await {
         Ok(lease) => lease,
         Err(refusal) => return Ok(answer(refusal)),
     };
 
     policy::strip_markers(&mut parts.headers);
-    parts.extensions.insert(Run::new(text, Arc::clone(lease.run())));
+    parts.extensions.insert(Run::new(identity.text, Arc::clone(lease.run())));
     let method = parts.method.clone();
     let request = Request::from_parts(parts, RequestBody::whole(body));
 

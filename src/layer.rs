@@ -6,9 +6,8 @@ use http::{Method, request};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, Idempotency, Key,
+    Backend, Idempotency,
     closure::Closure,
-    header_key::KeyText,
     protocol::{Protocol, Terms},
 };
 
@@ -32,6 +31,8 @@ pub(crate) struct Shared<B> {
 
 /// A question about the head of a request.
 type Predicate = dyn Fn(&request::Parts) -> bool + Send + Sync;
+/// Who sent a request.
+type Principal = dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) require_key: bool,
     /// `None`: POST and PATCH.
     pub(crate) cover: Option<Closure<Predicate>>,
+    pub(crate) scope: Option<Closure<Principal>>,
     /// In bytes.
     pub(crate) request_limit: usize,
     /// In bytes.
@@ -51,6 +53,7 @@ impl Default for Settings {
             namespace: String::new(),
             require_key: false,
             cover: None,
+            scope: None,
             request_limit: 2 << 20,
             response_limit: 1 << 20,
         }
@@ -64,10 +67,6 @@ impl Settings {
             None => matches!(parts.method, Method::POST | Method::PATCH),
             Some(predicate) => predicate(parts),
         }
-    }
-
-    pub(crate) fn key(&self, text: &KeyText) -> Key {
-        Key::new(&self.namespace, text.as_str())
     }
 }
 

@@ -100,6 +100,7 @@ mod fingerprint;
 mod flow;
 mod future;
 mod header_key;
+mod identity;
 mod key;
 mod layer;
 mod names;

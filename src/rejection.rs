@@ -19,6 +19,8 @@ pub enum Rejection {
     KeyInvalid,
     /// 400: the request has more than one key.
     KeyAmbiguous,
+    /// 401: the service keeps a key space for each principal, and the request has none.
+    ScopeMissing,
     /// 400: the request's body ended with an error.
     BodyUnreadable,
     /// 408: the request's body did not arrive in time.
@@ -112,6 +114,11 @@ impl Rejection {
                 BAD_REQUEST 400, "KeyAmbiguous", retryable: false,
                 "Request has more than one idempotency key",
                 "Send one key, in one line."
+            ),
+            Self::ScopeMissing => problem!(
+                UNAUTHORIZED 401, "ScopeMissing", retryable: false,
+                "Caller is unknown",
+                "Idempotency keys are kept for each caller here, and this request does not say who sends it. Nothing was executed."
             ),
             Self::BodyUnreadable => problem!(
                 BAD_REQUEST 400, "BodyUnreadable", retryable: true,

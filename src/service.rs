@@ -12,8 +12,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    Backend, RequestBody, ResponseBody, ResponseFuture, Run, flow, future::Guarded, header_key::KeyText, layer::Shared,
-    rejection::Rejection,
+    Backend, RequestBody, ResponseBody, ResponseFuture, Run, flow, future::Guarded, header_key::KeyText,
+    identity::Identity, layer::Shared, rejection::Rejection,
 };
 
 /// Runs each request with an idempotency key once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
@@ -56,9 +56,10 @@ where
                 let request = Request::from_parts(parts, RequestBody::untouched(body));
                 ResponseFuture::bypass(self.inner.call(request))
             }
-            Admission::Guard(text) => {
+            Admission::Guard(identity) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                ResponseFuture::guarded(Guarded::new(|client| flow::guarded(shared, ready, text, parts, body, client)))
+                let story = |client| flow::guarded(shared, ready, identity, parts, body, client);
+                ResponseFuture::guarded(Guarded::new(story))
             }
             Admission::Reject(rejection) => {
                 drop(self.take_ready());
@@ -80,7 +81,7 @@ impl<S: Clone, B> Idempotency<S, B> {
 /// What is to be done with a request.
 enum Admission {
     Bypass,
-    Guard(KeyText),
+    Guard(Identity),
     Reject(Rejection),
 }
 
@@ -93,15 +94,26 @@ impl<B> Shared<B> {
         match KeyText::of(&parts.headers) {
             Ok(None) if self.settings.require_key => Admission::Reject(Rejection::KeyMissing),
             Ok(None) => Admission::Bypass,
-            Ok(Some(text)) if self.is_claimed_further_out(parts, &text) || is_upgrade(parts) => Admission::Bypass,
-            Ok(Some(text)) => Admission::Guard(text),
+            Ok(Some(_)) if is_upgrade(parts) => Admission::Bypass,
+            Ok(Some(text)) => self.identify(parts, text),
+            Err(rejection) => Admission::Reject(rejection),
+        }
+    }
+
+    fn identify(&self, parts: &Parts, text: KeyText) -> Admission {
+        match self.settings.scope(parts) {
+            Ok(scope) => {
+                let identity = Identity { text, scope };
+                let bypass = self.is_claimed_further_out(parts, &identity);
+                if bypass { Admission::Bypass } else { Admission::Guard(identity) }
+            }
             Err(rejection) => Admission::Reject(rejection),
         }
     }
 
     /// A layer that is applied twice would refuse its own request.
-    fn is_claimed_further_out(&self, parts: &Parts, text: &KeyText) -> bool {
-        parts.extensions.get::<Run>().is_some_and(|run| run.holds(&self.settings.key(text)))
+    fn is_claimed_further_out(&self, parts: &Parts, identity: &Identity) -> bool {
+        parts.extensions.get::<Run>().is_some_and(|run| run.holds(&identity.key(&self.settings.namespace)))
     }
 }
 
