@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::request;
 
-use crate::{Backend, IdempotencyLayer, closure::Closure};
+use crate::{Backend, BackendFailure, IdempotencyLayer, closure::Closure};
 
 impl<B: Backend> IdempotencyLayer<B> {
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
@@ -52,5 +52,24 @@ impl<B: Backend> IdempotencyLayer<B> {
     ) -> Self {
         let principal = move |parts: &request::Parts| principal(parts).map(|scope| scope.as_ref().to_vec());
         self.with(|settings, _| settings.scope = Some(Closure(Arc::new(principal))))
+    }
+
+    /// What becomes of a request with a key when the backend does not answer. Default: [`BackendFailure::Refuse`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{BackendFailure, IdempotencyLayer, MemoryBackend};
+    ///
+    /// // For effects that may happen twice but must not fail to happen.
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_backend_failure(BackendFailure::RunUnprotected);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When [`at_most_once`](Self::at_most_once) is set and `failure` is [`BackendFailure::RunUnprotected`].
+    #[track_caller]
+    pub fn on_backend_failure(self, failure: BackendFailure) -> Self {
+        self.with(|settings, _| settings.backend_failure = failure)
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     layer::Shared,
     policy,
     protocol::{Completion, Lease, Refusal},
+    unprotected::unprotected,
 };
 
 /// How long a client may take to send the body of its request.
@@ -48,6 +49,9 @@ where
     client.may_leave();
     let lease = match shared.protocol.claim(identity.key(&shared.settings.namespace), fingerprint).await {
         Ok(lease) => lease,
+        Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&error) => {
+            return unprotected(inner, parts, body).await;
+        }
         Err(refusal) => return Ok(answer(refusal)),
     };
 

@@ -6,7 +6,7 @@ use http::{Method, request};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, Idempotency,
+    Backend, BackendFailure, Idempotency,
     closure::Closure,
     protocol::{Protocol, Terms},
 };
@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     /// `None`: POST and PATCH.
     pub(crate) cover: Option<Closure<Predicate>>,
     pub(crate) scope: Option<Closure<Principal>>,
+    pub(crate) backend_failure: BackendFailure,
     /// In bytes.
     pub(crate) request_limit: usize,
     /// In bytes.
@@ -54,6 +55,7 @@ impl Default for Settings {
             require_key: false,
             cover: None,
             scope: None,
+            backend_failure: BackendFailure::Refuse,
             request_limit: 2 << 20,
             response_limit: 1 << 20,
         }
@@ -145,15 +147,25 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// Rather refuses a request than repeats it: everything is recorded, failures too, and a run that panics or whose
     /// node dies leaves its key refused until the retention is over. Default: off.
+    ///
+    /// # Panics
+    ///
+    /// Together with [`BackendFailure::RunUnprotected`], which may run a request any number of times.
+    #[track_caller]
     pub fn at_most_once(self) -> Self {
         self.with(|_, terms| terms.at_most_once = true)
     }
 
     /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
+    #[track_caller]
     pub(crate) fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
         let mut settings = self.shared.settings.clone();
         let mut terms = self.shared.protocol.terms().clone();
         change(&mut settings, &mut terms);
+        assert!(
+            !terms.at_most_once || settings.backend_failure == BackendFailure::Refuse,
+            "at_most_once refuses what RunUnprotected would repeat: choose one"
+        );
         Self::assemble(Arc::clone(self.shared.protocol.backend()), terms, settings)
     }
 

@@ -119,6 +119,7 @@ mod service;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;
+mod unprotected;
 
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
@@ -136,6 +137,7 @@ pub use self::{
     run::Run,
     service::Idempotency,
     token::Token,
+    unprotected::BackendFailure,
 };
 
 /// The README's code compiles.

@@ -2,13 +2,13 @@
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
-    Backend, Idempotency, IdempotencyLayer, MemoryBackend, Rejection,
-    testing::{InnerService, Probe},
+    Backend, BackendErrorKind, BackendFailure, Idempotency, IdempotencyLayer, MemoryBackend, Rejection, Run,
+    testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
 /// A service under a layer, and what is known of the handler inside.
@@ -166,4 +166,32 @@ async fn a_scoped_layer_that_is_applied_twice_runs_once() {
     let twice = layer.clone().layer(layer.layer(inner));
     let response = twice.oneshot(keyed_by("alice", "t")).await.unwrap();
     assert_eq!((response.status(), handler.counts().calls), (StatusCode::OK, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_claim_is_not_answered_is_refused_or_runs_unprotected() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let strict = IdempotencyLayer::new(backend.clone());
+    let lax = strict.clone().on_backend_failure(BackendFailure::RunUnprotected);
+    let inner = InnerService::answering(|parts, body| {
+        assert!(parts.extensions.get::<Run>().is_none(), "a run without a claim");
+        Response::builder().header("idempotent-replayed", "forged").body(Full::from(body)).unwrap()
+    });
+    let (strict, lax) = (over(&strict), around(&lax, inner));
+
+    for fault in [BackendErrorKind::Unavailable, BackendErrorKind::TimedOut, BackendErrorKind::Full] {
+        backend.on(Command::Claim).always(Fault::ErrorBefore(fault));
+        strict.rejects(keyed("k-1"), Rejection::BackendUnavailable).await;
+        for _ in 0..2 {
+            let answer = lax.runs(keyed("k-1")).await;
+            assert!(answer.is_marked_not_stored());
+            assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"order"[..]));
+        }
+    }
+    backend.on(Command::Claim).always(Fault::ErrorBefore(BackendErrorKind::Corrupt));
+    lax.rejects(keyed("k-1"), Rejection::BackendUnavailable).await;
+
+    backend.clear();
+    strict.runs(keyed("k-1")).await;
+    lax.replays(keyed("k-1")).await;
 }
