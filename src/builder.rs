@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::request;
 
-use crate::{Backend, BackendFailure, IdempotencyLayer, closure::Closure};
+use crate::{Backend, BackendFailure, IdempotencyLayer, RecordPolicy, closure::Closure};
 
 impl<B: Backend> IdempotencyLayer<B> {
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
@@ -71,5 +71,21 @@ impl<B: Backend> IdempotencyLayer<B> {
     #[track_caller]
     pub fn on_backend_failure(self, failure: BackendFailure) -> Self {
         self.with(|settings, _| settings.backend_failure = failure)
+    }
+
+    /// What is recorded. Default: every response but 5xx, 408, 425, 429 and 401, with its headers but for `date`,
+    /// `set-cookie` and their likes.
+    ///
+    /// With [`at_most_once`](Self::at_most_once) every response is recorded, whatever the policy.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend, RecordPolicy};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).record(RecordPolicy::everything());
+    /// # }
+    /// ```
+    pub fn record(self, policy: RecordPolicy) -> Self {
+        self.with(|settings, _| settings.record = policy)
     }
 }

@@ -138,12 +138,14 @@ where
         return Response::from_parts(parts, ResponseBody::untouched(body));
     }
     let (record, body) = match catch_panic(capture(method, &parts, body, shared.settings.response_limit)).await {
-        Ok(Captured::Whole(whole)) => {
-            (whole_response(&fingerprint, &parts, &whole), ResponseBody::whole(whole.data, whole.trailers))
-        }
-        Ok(Captured::HeadOnly(body)) => {
-            (whole_response(&fingerprint, &parts, &Whole::default()), ResponseBody::untouched(body))
-        }
+        Ok(Captured::Whole(whole)) => (
+            whole_response(&shared.settings.record, &fingerprint, &parts, &whole),
+            ResponseBody::whole(whole.data, whole.trailers),
+        ),
+        Ok(Captured::HeadOnly(body)) => (
+            whole_response(&shared.settings.record, &fingerprint, &parts, &Whole::default()),
+            ResponseBody::untouched(body),
+        ),
         Ok(Captured::Unkept(body)) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
         Ok(Captured::Broken(body)) => {
             lease.fail().await;
@@ -165,7 +167,7 @@ where
 /// Whether the run counts as not having happened. What another idempotency layer refused has not.
 fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts) -> bool {
     let refused = parts.extensions.get::<Rejection>().is_some();
-    refused || (policy::releases(parts.status) && !shared.protocol.terms().at_most_once)
+    refused || (!shared.protocol.terms().at_most_once && shared.settings.record.releases(parts))
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.

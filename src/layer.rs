@@ -6,7 +6,7 @@ use http::{Method, request};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, Idempotency,
+    Backend, BackendFailure, Idempotency, RecordPolicy,
     closure::Closure,
     protocol::{Protocol, Terms},
 };
@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) cover: Option<Closure<Predicate>>,
     pub(crate) scope: Option<Closure<Principal>>,
     pub(crate) backend_failure: BackendFailure,
+    pub(crate) record: RecordPolicy,
     /// In bytes.
     pub(crate) request_limit: usize,
     /// In bytes.
@@ -56,6 +57,7 @@ impl Default for Settings {
             cover: None,
             scope: None,
             backend_failure: BackendFailure::Refuse,
+            record: RecordPolicy::default(),
             request_limit: 2 << 20,
             response_limit: 1 << 20,
         }

@@ -132,6 +132,7 @@ pub use self::{
     future::ResponseFuture,
     key::Key,
     layer::IdempotencyLayer,
+    policy::RecordPolicy,
     record::Record,
     rejection::Rejection,
     run::Run,

@@ -1,15 +1,118 @@
 //! What is recorded of a response.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
+
+use crate::closure::Closure;
 
 /// On a replayed response: `true`.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// On a response that could not be recorded: `false`.
 pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
 
-/// Whether a run that answered with `status` has not happened as far as its key is concerned: the server failed, or
-/// refused for a reason that passes, so the next request runs.
-pub(crate) fn releases(status: StatusCode) -> bool {
+/// What is recorded: which responses, and which of their headers.
+///
+/// A response that is not recorded releases its key, and the next request runs.
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_idempotency::RecordPolicy;
+///
+/// // Stripe's way: failures are final too.
+/// let everything = RecordPolicy::everything();
+/// // Retries after "not found" run again, and the replay of a login carries its cookie.
+/// let login = RecordPolicy::when(|parts| parts.status.is_success() && parts.status != StatusCode::ACCEPTED)
+///     .keep_header("set-cookie");
+/// # drop((everything, login));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct RecordPolicy {
+    responses: Responses,
+    /// Whether a header belongs into a record, where the user says otherwise than the default.
+    headers: Vec<(HeaderName, bool)>,
+}
+
+/// Which responses are recorded.
+#[derive(Debug, Clone, Default)]
+enum Responses {
+    /// Those that a retry would not change.
+    #[default]
+    Final,
+    All,
+    Chosen(Closure<Choice>),
+}
+
+type Choice = dyn Fn(&response::Parts) -> bool + Send + Sync;
+
+impl RecordPolicy {
+    /// Records every response, failures too.
+    pub fn everything() -> Self {
+        Self { responses: Responses::All, ..Self::default() }
+    }
+
+    /// Records the responses for whose head `recorded` is true, in place of the default: all but 5xx, 408, 425, 429 and
+    /// 401.
+    pub fn when(recorded: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self { responses: Responses::Chosen(Closure(Arc::new(recorded))), ..Self::default() }
+    }
+
+    /// Replays the header `name` too. By default `date`, `www-authenticate`, `authentication-info`, `set-cookie` and
+    /// `proxy-*` are not.
+    ///
+    /// Who keeps `set-cookie` should set a [`scope`](crate::IdempotencyLayer::scope): a session cookie is replayed to
+    /// whoever repeats the request.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not a header name, or one that belongs to a connection: such as `transfer-encoding`.
+    #[track_caller]
+    pub fn keep_header(mut self, name: &str) -> Self {
+        let name = header_name(name);
+        assert!(!belongs_to_a_connection(&name), "the header {name} belongs to one connection: it cannot be replayed");
+        self.headers.push((name, true));
+        self
+    }
+
+    /// Does not replay the header `name`.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not a header name.
+    #[track_caller]
+    pub fn drop_header(mut self, name: &str) -> Self {
+        self.headers.push((header_name(name), false));
+        self
+    }
+
+    /// Whether a run that gave this answer has not happened as far as its key is concerned, so that the next request
+    /// runs.
+    pub(crate) fn releases(&self, response: &response::Parts) -> bool {
+        match &self.responses {
+            Responses::Final => may_pass(response.status),
+            Responses::All => false,
+            Responses::Chosen(recorded) => !recorded(response),
+        }
+    }
+
+    /// Whether a header belongs into a record. What the user said last counts.
+    pub(crate) fn keeps(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
+        let said = self.headers.iter().rev().find(|(said, _)| said == name);
+        !belongs_to_a_connection(name)
+            && !is_named_by_connection(headers, name)
+            && said.map_or_else(|| is_kept_by_default(name), |&(_, kept)| kept)
+    }
+}
+
+/// `text` as the name of a header.
+#[track_caller]
+pub(crate) fn header_name(text: &str) -> HeaderName {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a header name"))
+}
+
+/// The server failed, or refused for a reason that passes.
+fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(
             status,
@@ -20,22 +123,17 @@ pub(crate) fn releases(status: StatusCode) -> bool {
         )
 }
 
-/// Whether a header belongs into a record: not what is said of one connection (RFC 9110, 7.6.1), of one point in time,
-/// or to one user.
-pub(crate) fn keeps(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let dropped = match name.as_str() {
-        "connection"
-        | "keep-alive"
-        | "te"
-        | "transfer-encoding"
-        | "upgrade"
-        | "date"
-        | "www-authenticate"
-        | "authentication-info"
-        | "set-cookie" => true,
-        other => other.starts_with("proxy-"),
-    };
-    !dropped && !is_named_by_connection(headers, name)
+/// RFC 9110, 7.6.1.
+fn belongs_to_a_connection(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
+}
+
+/// Not what is said of one point in time, or to one user.
+fn is_kept_by_default(name: &HeaderName) -> bool {
+    match name.as_str() {
+        "date" | "www-authenticate" | "authentication-info" | "set-cookie" => false,
+        other => !other.starts_with("proxy-"),
+    }
 }
 
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
