@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use http::request;
+use bytes::Bytes;
+use http::{Response, request};
 
-use crate::{Backend, BackendFailure, IdempotencyLayer, RecordPolicy, closure::Closure};
+use crate::{Backend, BackendFailure, IdempotencyLayer, RecordPolicy, Rejection, closure::Closure};
 
 impl<B: Backend> IdempotencyLayer<B> {
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
@@ -87,5 +88,35 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// ```
     pub fn record(self, policy: RecordPolicy) -> Self {
         self.with(|settings, _| settings.record = policy)
+    }
+
+    /// Words the layer's own answers: `wording` gets the answer that would be sent, and returns the one that is. Default:
+    /// it is sent as it is.
+    ///
+    /// The extensions of the response hold the [`Rejection`] in any case. Replays are not rejections: they are what the
+    /// handler said.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use bytes::Bytes;
+    /// use http::{HeaderValue, Response, header};
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend, Rejection};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_rejection(|rejection, mut answer| match rejection {
+    ///     // Webhooks: whoever sends this once more need not know that the response was too large to keep.
+    ///     Rejection::NotKept => Response::new(Bytes::from_static(b"already processed")),
+    ///     _ => {
+    ///         let docs = HeaderValue::from_static("<https://example.com/retries>; rel=\"describedby\"");
+    ///         answer.headers_mut().insert(header::LINK, docs);
+    ///         answer
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn on_rejection(
+        self,
+        wording: impl Fn(Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings, _| settings.on_rejection = Some(Closure(Arc::new(wording))))
     }
 }

@@ -7,6 +7,7 @@ use tower_layer::Layer;
 
 use crate::{
     Backend, BackendFailure, Idempotency, RecordPolicy,
+    answer::Wording,
     closure::Closure,
     protocol::{Protocol, Terms},
 };
@@ -43,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) scope: Option<Closure<Principal>>,
     pub(crate) backend_failure: BackendFailure,
     pub(crate) record: RecordPolicy,
+    pub(crate) on_rejection: Option<Closure<Wording>>,
     /// In bytes.
     pub(crate) request_limit: usize,
     /// In bytes.
@@ -58,6 +60,7 @@ impl Default for Settings {
             scope: None,
             backend_failure: BackendFailure::Refuse,
             record: RecordPolicy::default(),
+            on_rejection: None,
             request_limit: 2 << 20,
             response_limit: 1 << 20,
         }

@@ -58,12 +58,14 @@ where
             }
             Admission::Guard(identity) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                let story = |client| flow::guarded(shared, ready, identity, parts, body, client);
-                ResponseFuture::guarded(Guarded::new(story))
+                ResponseFuture::guarded(Guarded::new(|client| async move {
+                    let response = flow::guarded(Arc::clone(&shared), ready, identity, parts, body, client).await?;
+                    Ok(shared.settings.word(response))
+                }))
             }
             Admission::Reject(rejection) => {
                 drop(self.take_ready());
-                ResponseFuture::rejected(rejection.response())
+                ResponseFuture::rejected(self.shared.settings.word(rejection.response()))
             }
         }
     }

@@ -260,3 +260,47 @@ async fn headers_are_kept_and_dropped_as_the_policy_says() {
         assert!(cookies.is_empty() || cookies == ["a=1", "b=2"]);
     }
 }
+
+#[tokio::test]
+async fn the_layers_own_answers_are_worded_anew() {
+    let worded = layer().limits(16, 1024).on_rejection(|rejection, mut answer| match rejection {
+        Rejection::Mismatch => Response::new(Bytes::from_static(b"already processed")),
+        _ => {
+            answer.headers_mut().insert("link", "<https://example.com>; rel=\"describedby\"".parse().unwrap());
+            answer
+        }
+    });
+    let subject = over(&worded);
+
+    // Refused before anything is read, while the body is read, and by the backend.
+    for (request, rejection) in [
+        (keyed("not valid"), Rejection::KeyInvalid),
+        (payment(&[("idempotency-key", "k-1")], "more than sixteen bytes"), Rejection::BodyTooLarge),
+    ] {
+        let answer = subject.rejects(request, rejection).await;
+        assert_eq!(answer.status, rejection.status());
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert!(answer.headers.contains_key("link"));
+        assert!(answer.body.starts_with(b"{"), "the document is still there");
+    }
+    subject.runs(keyed("k-1")).await;
+    assert!(!subject.replays(keyed("k-1")).await.headers.contains_key("link"));
+    let other = payment(&[("idempotency-key", "k-1")], "another order");
+    let answer = subject.rejects(other, Rejection::Mismatch).await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"already processed"[..]));
+    assert!(answer.headers.is_empty());
+}
+
+/// What a layer further in refuses is worded there, and recorded nowhere.
+#[tokio::test]
+async fn the_answers_of_a_layer_further_in_are_left_alone() {
+    let say = |text: &'static str| move |_, _| Response::new(Bytes::from_static(text.as_bytes()));
+    let inner = layer().namespace("inner").require_key().cover(|parts| parts.uri.path() == "/payments");
+    let inner = inner.scope(|_| None::<String>).on_rejection(say("inner")).layer(InnerService::new());
+    let outer = layer().on_rejection(say("outer"));
+    for _ in 0..2 {
+        let response = outer.layer(inner.clone()).oneshot(keyed("k-1")).await.unwrap();
+        assert_eq!(response.extensions().get(), Some(&Rejection::ScopeMissing));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "inner");
+    }
+}
