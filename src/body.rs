@@ -147,6 +147,14 @@ impl<B> ResponseBody<B> {
         Self { kind: ResponseKind::Whole { whole: Whole { data, trailers } } }
     }
 
+    /// The data of a body that the layer has read or made.
+    pub(crate) fn as_whole(&self) -> Option<Bytes> {
+        match &self.kind {
+            ResponseKind::Whole { whole } => Some(whole.data.clone()),
+            _ => None,
+        }
+    }
+
     /// What was read of a body before it failed, and then its failure, or its early end.
     pub(crate) fn broken(whole: Whole, error: Option<BoxError>) -> Self {
         Self { kind: ResponseKind::Broken { whole, error } }

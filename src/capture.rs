@@ -7,9 +7,8 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header, response};
 use http_body::Body;
 
 use crate::{
-    Fingerprint, Record, ResponseBody,
+    Fingerprint, Record, RecordPolicy, ResponseBody,
     body::{BoxError, Unread, Whole},
-    policy,
 };
 
 /// What can be recorded of a response.
@@ -80,8 +79,13 @@ pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The record of a response and what was read of it; a tombstone when it has more lines than a record can count.
-pub(crate) fn whole_response(fingerprint: &Fingerprint, parts: &response::Parts, whole: &Whole) -> Record {
-    let keeps = |name: &HeaderName| policy::keeps(&parts.headers, name);
+pub(crate) fn whole_response(
+    policy: &RecordPolicy,
+    fingerprint: &Fingerprint,
+    parts: &response::Parts,
+    whole: &Whole,
+) -> Record {
+    let keeps = |name: &HeaderName| policy.keeps(&parts.headers, name);
     Record::response(fingerprint, parts, keeps, &whole.data, whole.trailers.as_ref())
         .unwrap_or_else(|| Record::tombstone(fingerprint))
 }

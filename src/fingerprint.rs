@@ -51,6 +51,11 @@ impl Fingerprint {
         Self { request: digest.finalize().into(), credentials: credentials(&parts.headers) }
     }
 
+    /// The same request, known by its key's scope and not by its credentials.
+    pub(crate) fn without_credentials(self) -> Self {
+        Self { credentials: [0; CREDENTIALS_LEN], ..self }
+    }
+
     /// How `self` differs from `other`. A different request outweighs different credentials.
     pub(crate) fn difference(&self, other: &Self) -> Option<Difference> {
         if self.request != other.request {

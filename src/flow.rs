@@ -6,21 +6,22 @@ use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll, time
 use bytes::Bytes;
 use http::{Method, Request, Response, request, response};
 use http_body::Body;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::{
-    Backend, Fingerprint, Record, Rejection, RequestBody, ResponseBody, Run,
+    Backend, Record, Rejection, RequestBody, ResponseBody, Run,
     body::{BoxError, Unread, Whole},
     capture::{Captured, capture, declared_length, whole_response},
     codec::Content,
     future::Client,
-    header_key::KeyText,
+    identity::Identity,
     layer::Shared,
     pipe::Recording,
     policy,
     protocol::{Completion, Lease, Refusal},
     rejection::Dialect,
+    unprotected::unprotected,
 };
 
 /// How long a client may take to send the body of its request.
@@ -37,7 +38,7 @@ struct Asked {
 pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
     shared: Arc<Shared<B>>,
     mut inner: S,
-    text: KeyText,
+    identity: Identity,
     mut parts: request::Parts,
     body: ReqBody,
     client: Client,
@@ -53,16 +54,19 @@ where
         Ok(body) => body,
         Err(rejection) => return Ok(rejection.response(asked.dialect)),
     };
-    let fingerprint = Fingerprint::of_request(&parts, &body.data);
+    let fingerprint = shared.settings.fingerprint(&parts, &body.data);
 
     asked.client.may_leave();
-    let lease = match shared.protocol.claim(shared.settings.key(&text), fingerprint).await {
+    let lease = match shared.protocol.claim(identity.key(&shared.settings.namespace), fingerprint).await {
         Ok(lease) => lease,
+        Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&error) => {
+            return unprotected(inner, parts, body).await;
+        }
         Err(refusal) => return Ok(answer(refusal, asked.dialect)),
     };
 
     policy::strip_markers(&mut parts.headers);
-    parts.extensions.insert(Run::new(text, Arc::clone(lease.run())));
+    parts.extensions.insert(Run::new(identity.text, Arc::clone(lease.run())));
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     match catch_panic(async { inner.call(request).await }).await {
@@ -125,7 +129,7 @@ fn replay<ResBody>(record: &Record, dialect: Dialect) -> Response<ResponseBody<R
 
 /// Ends the run: releases its key, or records its response before the client can see the end of it.
 async fn conclude<B, ResBody>(
-    shared: &Shared<B>,
+    shared: &Arc<Shared<B>>,
     lease: Lease<B>,
     asked: &Asked,
     response: Response<ResBody>,
@@ -141,22 +145,23 @@ where
         lease.release().await;
         return Response::from_parts(parts, ResponseBody::untouched(body));
     }
+    let policy = &shared.settings.record;
     let (record, body) = match catch_panic(capture(&asked.method, &parts, body, shared.settings.response_limit)).await {
-        Ok(Captured::Whole(whole)) if releases_at_end(&parts, &whole, &lease) => {
+        Ok(Captured::Whole(whole))
+            if !lease.is_at_most_once() && policy.releases_at_end(&parts, whole.trailers.as_ref()) =>
+        {
             lease.release().await;
             return Response::from_parts(parts, ResponseBody::whole(whole.data, whole.trailers));
         }
         Ok(Captured::Whole(whole)) => {
-            (whole_response(&fingerprint, &parts, &whole), ResponseBody::whole(whole.data, whole.trailers))
+            (whole_response(policy, &fingerprint, &parts, &whole), ResponseBody::whole(whole.data, whole.trailers))
         }
         Ok(Captured::HeadOnly(body)) => {
-            (whole_response(&fingerprint, &parts, &Whole::default()), ResponseBody::untouched(body))
+            (whole_response(policy, &fingerprint, &parts, &Whole::default()), ResponseBody::untouched(body))
         }
         Ok(Captured::Unkept(body)) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
         Ok(Captured::Stream(body)) => {
-            let until = Instant::now() + shared.protocol.terms().max_run;
-            let limit = shared.settings.response_limit;
-            let recording = Recording { lease, head: parts.clone(), limit, until };
+            let recording = Recording { shared: Arc::clone(shared), lease, head: parts.clone() };
             return Response::from_parts(parts, ResponseBody::recorded(recording.start(body)));
         }
         Ok(Captured::Broken(body)) => {
@@ -179,12 +184,7 @@ where
 /// Whether the run counts as not having happened. What another idempotency layer refused has not.
 fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts) -> bool {
     let refused = parts.extensions.get::<Rejection>().is_some();
-    refused || (policy::releases(parts) && !shared.protocol.terms().at_most_once)
-}
-
-/// What gRPC says of the outcome in the trailers.
-fn releases_at_end<B: Backend>(parts: &response::Parts, whole: &Whole, lease: &Lease<B>) -> bool {
-    policy::releases_at_end(parts, whole.trailers.as_ref()) && !lease.is_at_most_once()
+    refused || (!shared.protocol.terms().at_most_once && shared.settings.record.releases(parts))
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.

@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::{Method, request};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, Idempotency, Key,
-    header_key::KeyText,
+    Backend, BackendFailure, Idempotency, RecordPolicy,
+    answer::Wording,
+    closure::Closure,
     protocol::{Protocol, Terms},
 };
 
@@ -28,10 +30,21 @@ pub(crate) struct Shared<B> {
     pub(crate) settings: Settings,
 }
 
+/// A question about the head of a request.
+type Predicate = dyn Fn(&request::Parts) -> bool + Send + Sync;
+/// Who sent a request.
+type Principal = dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) namespace: String,
     pub(crate) require_key: bool,
+    /// `None`: POST and PATCH.
+    pub(crate) cover: Option<Closure<Predicate>>,
+    pub(crate) scope: Option<Closure<Principal>>,
+    pub(crate) backend_failure: BackendFailure,
+    pub(crate) record: RecordPolicy,
+    pub(crate) on_rejection: Option<Closure<Wording>>,
     /// In bytes.
     pub(crate) request_limit: usize,
     /// In bytes.
@@ -40,13 +53,27 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { namespace: String::new(), require_key: false, request_limit: 2 << 20, response_limit: 1 << 20 }
+        Self {
+            namespace: String::new(),
+            require_key: false,
+            cover: None,
+            scope: None,
+            backend_failure: BackendFailure::Refuse,
+            record: RecordPolicy::default(),
+            on_rejection: None,
+            request_limit: 2 << 20,
+            response_limit: 1 << 20,
+        }
     }
 }
 
 impl Settings {
-    pub(crate) fn key(&self, text: &KeyText) -> Key {
-        Key::new(&self.namespace, text.as_str())
+    /// Whether a request with this head is guarded when it carries a key.
+    pub(crate) fn covers(&self, parts: &request::Parts) -> bool {
+        match &self.cover {
+            None => matches!(parts.method, Method::POST | Method::PATCH),
+            Some(predicate) => predicate(parts),
+        }
     }
 }
 
@@ -62,7 +89,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.namespace = namespace.into())
     }
 
-    /// Answers 400 to a POST or PATCH request without a key. Default: it passes unprotected.
+    /// Answers 400 to a covered request without a key. Default: it passes unprotected.
     pub fn require_key(self) -> Self {
         self.with(|settings, _| settings.require_key = true)
     }
@@ -125,15 +152,25 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// Rather refuses a request than repeats it: everything is recorded, failures too, and a run that panics or whose
     /// node dies leaves its key refused until the retention is over. Default: off.
+    ///
+    /// # Panics
+    ///
+    /// Together with [`BackendFailure::RunUnprotected`], which may run a request any number of times.
+    #[track_caller]
     pub fn at_most_once(self) -> Self {
         self.with(|_, terms| terms.at_most_once = true)
     }
 
     /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
-    fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
+    #[track_caller]
+    pub(crate) fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
         let mut settings = self.shared.settings.clone();
         let mut terms = self.shared.protocol.terms().clone();
         change(&mut settings, &mut terms);
+        assert!(
+            !terms.at_most_once || settings.backend_failure == BackendFailure::Refuse,
+            "at_most_once refuses what RunUnprotected would repeat: choose one"
+        );
         Self::assemble(Arc::clone(self.shared.protocol.backend()), terms, settings)
     }
 

@@ -97,15 +97,20 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod answer;
 mod backend;
 mod body;
+mod builder;
 mod capture;
+mod closure;
 mod codec;
 mod error;
 mod fingerprint;
 mod flow;
 mod future;
+mod grpc;
 mod header_key;
+mod identity;
 mod key;
 mod layer;
 mod names;
@@ -125,6 +130,7 @@ mod service;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;
+mod unprotected;
 
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
@@ -137,11 +143,13 @@ pub use self::{
     future::ResponseFuture,
     key::Key,
     layer::IdempotencyLayer,
+    policy::RecordPolicy,
     record::Record,
     rejection::Rejection,
     run::Run,
     service::Idempotency,
     token::Token,
+    unprotected::BackendFailure,
 };
 
 /// The README's code compiles.

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -22,6 +23,7 @@ use crate::{
     Backend, Record,
     body::{BoxError, Whole},
     capture::whole_response,
+    layer::Shared,
     policy,
     protocol::{Completion, Lease},
 };
@@ -44,12 +46,9 @@ pub(crate) struct Outlet<B> {
 
 /// The run's end.
 pub(crate) struct Recording<B: Backend> {
+    pub(crate) shared: Arc<Shared<B>>,
     pub(crate) lease: Lease<B>,
     pub(crate) head: Parts,
-    /// How many bytes are recorded at most.
-    pub(crate) limit: usize,
-    /// How long something is recorded at most.
-    pub(crate) until: Instant,
 }
 
 impl<B: Backend> Recording<B> {
@@ -70,13 +69,15 @@ impl<B: Backend> Recording<B> {
     where
         R: Body<Data = Bytes, Error: Into<BoxError>>,
     {
+        let until = Instant::now() + self.shared.protocol.terms().max_run;
+        let limit = self.shared.settings.response_limit;
         let mut copy = BytesMut::new();
         let mut trailers = None;
-        while let Ok(frame) = timeout_at(self.until, body.frame()).await {
+        while let Ok(frame) = timeout_at(until, body.frame()).await {
             let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
             match frame.map(Frame::into_data) {
                 Ok(Ok(data)) => {
-                    let fits = copy.len() + data.len() <= self.limit;
+                    let fits = copy.len() + data.len() <= limit;
                     if fits {
                         copy.extend_from_slice(&data);
                     }
@@ -95,11 +96,12 @@ impl<B: Backend> Recording<B> {
 
     /// The response is complete: it may end as soon as its record is durable.
     async fn end<R>(self, data: Bytes, mut trailers: Option<HeaderMap>, client: &UnboundedSender<Piece<R>>) {
-        if policy::releases_at_end(&self.head, trailers.as_ref()) && !self.lease.is_at_most_once() {
+        let record = &self.shared.settings.record;
+        if !self.lease.is_at_most_once() && record.releases_at_end(&self.head, trailers.as_ref()) {
             self.lease.release().await;
         } else {
             let whole = Whole { data, trailers: trailers.clone() };
-            let record = whole_response(&self.lease.fingerprint(), &self.head, &whole);
+            let record = whole_response(record, &self.lease.fingerprint(), &self.head, &whole);
             match self.lease.complete(record).await {
                 Completion::Stored => {}
                 Completion::Unanswered => policy::mark_not_stored(trailers.get_or_insert_default()),

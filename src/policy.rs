@@ -1,60 +1,144 @@
 //! What is recorded of a response.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
+
+use crate::{closure::Closure, grpc};
 
 /// On a replayed response: `true`.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// On a response that could not be recorded: `false`.
 pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
 
-/// Whether a run that answered with `status` has not happened as far as its key is concerned: the server failed, or
-/// refused for a reason that passes, so the next request runs.
-pub(crate) fn releases(head: &Parts) -> bool {
-    let passes = matches!(
-        head.status,
-        StatusCode::UNAUTHORIZED | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-    );
-    head.status.is_server_error() || passes || (is_grpc(&head.headers) && grpc_status(&head.headers).is_some_and(fails))
+/// What is recorded: which responses, and which of their headers.
+///
+/// A response that is not recorded releases its key, and the next request runs.
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_idempotency::RecordPolicy;
+///
+/// // Stripe's way: failures are final too.
+/// let everything = RecordPolicy::everything();
+/// // Retries after "not found" run again, and the replay of a login carries its cookie.
+/// let login = RecordPolicy::when(|parts| parts.status.is_success() && parts.status != StatusCode::ACCEPTED)
+///     .keep_header("set-cookie");
+/// # drop((everything, login));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct RecordPolicy {
+    responses: Responses,
+    /// Whether a header belongs into a record, where the user says otherwise than the default.
+    headers: Vec<(HeaderName, bool)>,
 }
 
-/// The same for a response that is known to its end. gRPC tells its outcome in the trailers, or, where there is no body,
-/// in the head; one without an outcome has failed.
-pub(crate) fn releases_at_end(head: &Parts, trailers: Option<&HeaderMap>) -> bool {
-    is_grpc(&head.headers) && grpc_status(&head.headers).is_none() && trailers.and_then(grpc_status).is_none_or(fails)
+/// Which responses are recorded.
+#[derive(Debug, Clone, Default)]
+enum Responses {
+    /// Those that a retry would not change.
+    #[default]
+    Final,
+    All,
+    Chosen(Closure<Choice>),
 }
 
-/// Whether a message is gRPC (PROTOCOL-HTTP2.md of the gRPC project). gRPC-Web is not: its trailers are in its body.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    content_type.strip_prefix(b"application/grpc").is_some_and(|more| matches!(more.first(), None | Some(b'+' | b';')))
+type Choice = dyn Fn(&response::Parts) -> bool + Send + Sync;
+
+impl RecordPolicy {
+    /// Records every response, failures too.
+    pub fn everything() -> Self {
+        Self { responses: Responses::All, ..Self::default() }
+    }
+
+    /// Records the responses for whose head `recorded` is true, in place of the default: all but 5xx, 408, 425, 429 and
+    /// 401, and of gRPC calls all but those that end with a status that may pass.
+    pub fn when(recorded: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self { responses: Responses::Chosen(Closure(Arc::new(recorded))), ..Self::default() }
+    }
+
+    /// Replays the header `name` too. By default `date`, `www-authenticate`, `authentication-info`, `set-cookie` and
+    /// `proxy-*` are not.
+    ///
+    /// Who keeps `set-cookie` should set a [`scope`](crate::IdempotencyLayer::scope): a session cookie is replayed to
+    /// whoever repeats the request.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not a header name, or one that belongs to a connection: such as `transfer-encoding`.
+    #[track_caller]
+    pub fn keep_header(mut self, name: &str) -> Self {
+        let name = header_name(name);
+        assert!(!belongs_to_a_connection(&name), "the header {name} belongs to one connection: it cannot be replayed");
+        self.headers.push((name, true));
+        self
+    }
+
+    /// Does not replay the header `name`.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not a header name.
+    #[track_caller]
+    pub fn drop_header(mut self, name: &str) -> Self {
+        self.headers.push((header_name(name), false));
+        self
+    }
+
+    /// Whether a run that gave this answer has not happened as far as its key is concerned, so that the next request
+    /// runs.
+    pub(crate) fn releases(&self, response: &response::Parts) -> bool {
+        match &self.responses {
+            Responses::Final => may_pass(response.status) || grpc::failed(response),
+            Responses::All => false,
+            Responses::Chosen(recorded) => !recorded(response),
+        }
+    }
+
+    /// The same for a response that is known to its end: the outcome of a gRPC call is in its trailers.
+    pub(crate) fn releases_at_end(&self, head: &response::Parts, trailers: Option<&HeaderMap>) -> bool {
+        matches!(self.responses, Responses::Final) && grpc::failed_at_end(head, trailers)
+    }
+
+    /// Whether a header belongs into a record. What the user said last counts.
+    pub(crate) fn keeps(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
+        let said = self.headers.iter().rev().find(|(said, _)| said == name);
+        !belongs_to_a_connection(name)
+            && !is_named_by_connection(headers, name)
+            && said.map_or_else(|| is_kept_by_default(name), |&(_, kept)| kept)
+    }
 }
 
-fn grpc_status(lines: &HeaderMap) -> Option<&HeaderValue> {
-    lines.get("grpc-status")
+/// `text` as the name of a header.
+#[track_caller]
+pub(crate) fn header_name(text: &str) -> HeaderName {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a header name"))
 }
 
-/// `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `INTERNAL`, `UNAVAILABLE` and
-/// `UNAUTHENTICATED`.
-fn fails(status: &HeaderValue) -> bool {
-    matches!(status.as_bytes(), b"1" | b"2" | b"4" | b"8" | b"10" | b"13" | b"14" | b"16")
+/// The server failed, or refused for a reason that passes.
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::UNAUTHORIZED
+                | StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_EARLY
+                | StatusCode::TOO_MANY_REQUESTS
+        )
 }
 
-/// Whether a header belongs into a record: not what is said of one connection (RFC 9110, 7.6.1), of one point in time,
-/// or to one user.
-pub(crate) fn keeps(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let dropped = match name.as_str() {
-        "connection"
-        | "keep-alive"
-        | "te"
-        | "transfer-encoding"
-        | "upgrade"
-        | "date"
-        | "www-authenticate"
-        | "authentication-info"
-        | "set-cookie" => true,
-        other => other.starts_with("proxy-"),
-    };
-    !dropped && !is_named_by_connection(headers, name)
+/// RFC 9110, 7.6.1.
+fn belongs_to_a_connection(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
+}
+
+/// Not what is said of one point in time, or to one user.
+fn is_kept_by_default(name: &HeaderName) -> bool {
+    match name.as_str() {
+        "date" | "www-authenticate" | "authentication-info" | "set-cookie" => false,
+        other => !other.starts_with("proxy-"),
+    }
 }
 
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::{ResponseBody, policy};
+use crate::{ResponseBody, grpc};
 
 /// Why the layer answered a request itself. Found in the extensions of such a response.
 ///
@@ -19,6 +19,8 @@ pub enum Rejection {
     KeyInvalid,
     /// 400, `INVALID_ARGUMENT`: the request has more than one key.
     KeyAmbiguous,
+    /// 401, `UNAUTHENTICATED`: the service keeps a key space for each principal, and the request has none.
+    ScopeMissing,
     /// 400, `INVALID_ARGUMENT`: the request's body ended with an error.
     BodyUnreadable,
     /// 408, `DEADLINE_EXCEEDED`: the request's body did not arrive in time.
@@ -48,7 +50,7 @@ pub(crate) enum Dialect {
 
 impl Dialect {
     pub(crate) fn of(request: &HeaderMap) -> Self {
-        if policy::is_grpc(request) { Self::Grpc } else { Self::Http }
+        if grpc::is_grpc(request) { Self::Grpc } else { Self::Http }
     }
 }
 
@@ -150,6 +152,11 @@ impl Rejection {
                 BAD_REQUEST 400, grpc "3", "KeyAmbiguous", retryable: false,
                 "Request has more than one idempotency key",
                 "Send one key, in one line."
+            ),
+            Self::ScopeMissing => problem!(
+                UNAUTHORIZED 401, grpc "16", "ScopeMissing", retryable: false,
+                "Caller is unknown",
+                "Idempotency keys are kept for each caller here, and this request does not say who sends it. Nothing was executed."
             ),
             Self::BodyUnreadable => problem!(
                 BAD_REQUEST 400, grpc "3", "BodyUnreadable", retryable: true,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header, request::Parts};
+use http::{Request, Response, header, request::Parts};
 use http_body::Body;
 use tower_service::Service;
 
@@ -17,6 +17,7 @@ use crate::{
     flow,
     future::Guarded,
     header_key::KeyText,
+    identity::Identity,
     layer::Shared,
     rejection::{Dialect, Rejection},
 };
@@ -60,14 +61,17 @@ where
                 let request = Request::from_parts(parts, RequestBody::untouched(body));
                 ResponseFuture::bypass(self.inner.call(request))
             }
-            Admission::Guard(text) => {
+            Admission::Guard(identity) => {
                 let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                ResponseFuture::guarded(Guarded::new(|client| flow::guarded(shared, ready, text, parts, body, client)))
+                ResponseFuture::guarded(Guarded::new(|client| async move {
+                    let response = flow::guarded(Arc::clone(&shared), ready, identity, parts, body, client).await?;
+                    Ok(shared.settings.word(response))
+                }))
             }
             Admission::Reject(rejection) => {
                 let dialect = Dialect::of(&parts.headers);
                 drop(self.take_ready());
-                ResponseFuture::rejected(rejection.response(dialect))
+                ResponseFuture::rejected(self.shared.settings.word(rejection.response(dialect)))
             }
         }
     }
@@ -85,28 +89,39 @@ impl<S: Clone, B> Idempotency<S, B> {
 /// What is to be done with a request.
 enum Admission {
     Bypass,
-    Guard(KeyText),
+    Guard(Identity),
     Reject(Rejection),
 }
 
 impl<B> Shared<B> {
     /// Takes no allocation, no lock and no backend call for a request that is bypassed.
     fn admit(&self, parts: &Parts) -> Admission {
-        if !matches!(parts.method, Method::POST | Method::PATCH) {
+        if !self.settings.covers(parts) {
             return Admission::Bypass;
         }
         match KeyText::of(&parts.headers) {
             Ok(None) if self.settings.require_key => Admission::Reject(Rejection::KeyMissing),
             Ok(None) => Admission::Bypass,
-            Ok(Some(text)) if self.is_claimed_further_out(parts, &text) || is_upgrade(parts) => Admission::Bypass,
-            Ok(Some(text)) => Admission::Guard(text),
+            Ok(Some(_)) if is_upgrade(parts) => Admission::Bypass,
+            Ok(Some(text)) => self.identify(parts, text),
+            Err(rejection) => Admission::Reject(rejection),
+        }
+    }
+
+    fn identify(&self, parts: &Parts, text: KeyText) -> Admission {
+        match self.settings.scope(parts) {
+            Ok(scope) => {
+                let identity = Identity { text, scope };
+                let bypass = self.is_claimed_further_out(parts, &identity);
+                if bypass { Admission::Bypass } else { Admission::Guard(identity) }
+            }
             Err(rejection) => Admission::Reject(rejection),
         }
     }
 
     /// A layer that is applied twice would refuse its own request.
-    fn is_claimed_further_out(&self, parts: &Parts, text: &KeyText) -> bool {
-        parts.extensions.get::<Run>().is_some_and(|run| run.holds(&self.settings.key(text)))
+    fn is_claimed_further_out(&self, parts: &Parts, identity: &Identity) -> bool {
+        parts.extensions.get::<Run>().is_some_and(|run| run.holds(&identity.key(&self.settings.namespace)))
     }
 }
 

@@ -75,6 +75,8 @@ async fn a_bypassed_request_allocates_nothing() {
     let mut get = post(Some("k-1"));
     *get.method_mut() = http::Method::GET;
     assert_eq!(allocations(&mut service, get), 0, "a method that is not covered");
+    let mut service = layer().cover(|parts| parts.uri.path() != "/payments").layer(Bare);
+    assert_eq!(allocations(&mut service, post(Some("k-1"))), 0, "a path that is not covered");
 }
 
 /// A layer that meets its own key claimed further out adds nothing.

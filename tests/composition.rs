@@ -26,7 +26,8 @@ use hyper_util::{
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use tower_idempotency::{
-    BoxBackend, Idempotency, IdempotencyLayer, MemoryBackend, Rejection, RequestBody, ResponseBody, ResponseFuture,
+    BackendFailure, BoxBackend, Idempotency, IdempotencyLayer, MemoryBackend, RecordPolicy, Rejection, RequestBody,
+    ResponseBody, ResponseFuture,
 };
 
 /// How often a handler ran.
@@ -376,4 +377,14 @@ fn impossible_settings_panic_at_the_call() {
             drop(set(layer(), possible));
         }
     }
+
+    let unprotected = || layer().on_backend_failure(BackendFailure::RunUnprotected);
+    let at_most_once = || layer().at_most_once();
+    assert!(std::panic::catch_unwind(|| unprotected().at_most_once()).is_err());
+    assert!(std::panic::catch_unwind(|| at_most_once().on_backend_failure(BackendFailure::RunUnprotected)).is_err());
+
+    for impossible in ["", "two words", "connection", "Transfer-Encoding", "upgrade", "te", "keep-alive"] {
+        assert!(std::panic::catch_unwind(|| drop(RecordPolicy::default().keep_header(impossible))).is_err());
+    }
+    assert!(std::panic::catch_unwind(|| drop(RecordPolicy::default().drop_header("é"))).is_err());
 }

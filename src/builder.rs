@@ -1,0 +1,122 @@
+//! The settings of [`IdempotencyLayer`] that say which requests are guarded, and how; the lengths and limits are in
+//! `layer.rs`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, request};
+
+use crate::{Backend, BackendFailure, IdempotencyLayer, RecordPolicy, Rejection, closure::Closure};
+
+impl<B: Backend> IdempotencyLayer<B> {
+    /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
+    /// PATCH.
+    ///
+    /// It decides alone: a predicate that looks at the path only covers GET requests too. What it leaves out passes as
+    /// if there were no layer.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use http::Method;
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new())
+    ///     .cover(|parts| parts.method == Method::POST && !parts.uri.path().starts_with("/live/"));
+    /// # }
+    /// ```
+    pub fn cover(self, predicate: impl Fn(&request::Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|settings, _| settings.cover = Some(Closure(Arc::new(predicate))))
+    }
+
+    /// The principal of a request: the user, tenant or account that is behind it. Default: none.
+    ///
+    /// Each principal has a key space of its own, so that equal keys of two of them are two keys, and takes the place
+    /// of the `Authorization` header in the fingerprint, so that a retry with a rotated token is the same request.
+    ///
+    /// Take it from what authentication has verified, such as an extension that a layer further out sets. A request
+    /// with a key for which `principal` returns `None`, or nothing but an empty value, gets 401 and does not run.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend};
+    ///
+    /// #[derive(Clone)]
+    /// struct Account(String); // set by the authentication
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new())
+    ///     .scope(|parts| parts.extensions.get::<Account>().map(|account| account.0.clone()));
+    /// # }
+    /// ```
+    pub fn scope<S: AsRef<[u8]>>(
+        self,
+        principal: impl Fn(&request::Parts) -> Option<S> + Send + Sync + 'static,
+    ) -> Self {
+        let principal = move |parts: &request::Parts| principal(parts).map(|scope| scope.as_ref().to_vec());
+        self.with(|settings, _| settings.scope = Some(Closure(Arc::new(principal))))
+    }
+
+    /// What becomes of a request with a key when the backend does not answer. Default: [`BackendFailure::Refuse`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{BackendFailure, IdempotencyLayer, MemoryBackend};
+    ///
+    /// // For effects that may happen twice but must not fail to happen.
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_backend_failure(BackendFailure::RunUnprotected);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When [`at_most_once`](Self::at_most_once) is set and `failure` is [`BackendFailure::RunUnprotected`].
+    #[track_caller]
+    pub fn on_backend_failure(self, failure: BackendFailure) -> Self {
+        self.with(|settings, _| settings.backend_failure = failure)
+    }
+
+    /// What is recorded. Default: every response but 5xx, 408, 425, 429 and 401, with its headers but for `date`,
+    /// `set-cookie` and their likes.
+    ///
+    /// With [`at_most_once`](Self::at_most_once) every response is recorded, whatever the policy.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend, RecordPolicy};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).record(RecordPolicy::everything());
+    /// # }
+    /// ```
+    pub fn record(self, policy: RecordPolicy) -> Self {
+        self.with(|settings, _| settings.record = policy)
+    }
+
+    /// Words the layer's own answers: `wording` gets the answer that would be sent, and returns the one that is. Default:
+    /// it is sent as it is.
+    ///
+    /// The extensions of the response hold the [`Rejection`] in any case. Replays are not rejections: they are what the
+    /// handler said.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use bytes::Bytes;
+    /// use http::{HeaderValue, Response, header};
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend, Rejection};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_rejection(|rejection, mut answer| match rejection {
+    ///     // Webhooks: whoever sends this once more need not know that the response was too large to keep.
+    ///     Rejection::NotKept => Response::new(Bytes::from_static(b"already processed")),
+    ///     _ => {
+    ///         let docs = HeaderValue::from_static("<https://example.com/retries>; rel=\"describedby\"");
+    ///         answer.headers_mut().insert(header::LINK, docs);
+    ///         answer
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn on_rejection(
+        self,
+        wording: impl Fn(Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings, _| settings.on_rejection = Some(Closure(Arc::new(wording))))
+    }
+}

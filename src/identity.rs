@@ -1,0 +1,36 @@
+//! [`Identity`]: which key, and whose.
+
+use http::request;
+
+use crate::{Fingerprint, Key, header_key::KeyText, layer::Settings, rejection::Rejection};
+
+/// Which key a request has, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) text: KeyText,
+    /// The principal, where the service tells principals apart.
+    pub(crate) scope: Option<Vec<u8>>,
+}
+
+impl Identity {
+    pub(crate) fn key(&self, namespace: &str) -> Key {
+        Key::scoped(namespace, self.scope.as_deref(), self.text.as_str().as_bytes())
+    }
+}
+
+impl Settings {
+    /// The principal of a request. Without one it is refused: all who have none would share one key space.
+    pub(crate) fn scope(&self, parts: &request::Parts) -> Result<Option<Vec<u8>>, Rejection> {
+        let Some(principal) = &self.scope else { return Ok(None) };
+        match principal(parts) {
+            Some(scope) if !scope.is_empty() => Ok(Some(scope)),
+            _ => Err(Rejection::ScopeMissing),
+        }
+    }
+
+    /// What a request is. A principal stands for its credentials, which may change while it does not.
+    pub(crate) fn fingerprint(&self, parts: &request::Parts, body: &[u8]) -> Fingerprint {
+        let fingerprint = Fingerprint::of_request(parts, body);
+        if self.scope.is_some() { fingerprint.without_credentials() } else { fingerprint }
+    }
+}

@@ -1,0 +1,306 @@
+//! The settings that say which requests are guarded, and how.
+#![cfg(all(feature = "memory", feature = "test-util"))]
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, ServiceExt};
+use tower_idempotency::{
+    Backend, BackendErrorKind, BackendFailure, Idempotency, IdempotencyLayer, MemoryBackend, RecordPolicy, Rejection,
+    Run,
+    testing::{Command, Fault, FaultyBackend, InnerService, Probe},
+};
+
+/// A service under a layer, and what is known of the handler inside.
+struct Subject<B, R = Full<Bytes>> {
+    service: Idempotency<InnerService<R>, B>,
+    handler: Probe,
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    rejection: Option<Rejection>,
+    body: Bytes,
+}
+
+impl Answer {
+    fn is_replay(&self) -> bool {
+        self.headers.contains_key("idempotent-replayed")
+    }
+
+    fn is_marked_not_stored(&self) -> bool {
+        self.headers.get("idempotency-stored").is_some_and(|marker| marker == "false")
+    }
+}
+
+fn layer() -> IdempotencyLayer<MemoryBackend> {
+    IdempotencyLayer::new(MemoryBackend::new())
+}
+
+/// A handler that answers 200 and the number of its run.
+fn over<B: Backend>(layer: &IdempotencyLayer<B>) -> Subject<B> {
+    around(layer, InnerService::new())
+}
+
+fn around<B: Backend, R>(layer: &IdempotencyLayer<B>, inner: InnerService<R>) -> Subject<B, R> {
+    Subject { handler: inner.probe(), service: layer.layer(inner) }
+}
+
+impl<B, R> Subject<B, R>
+where
+    B: Backend,
+    R: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + 'static,
+{
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Answer {
+        let response = self.service.clone().oneshot(request).await.unwrap();
+        let rejection = response.extensions().get().copied();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: parts.status, headers: parts.headers, rejection, body }
+    }
+
+    /// Asks for a new run.
+    async fn runs(&self, request: Request<Full<Bytes>>) -> Answer {
+        let before = self.handler.counts().calls;
+        let answer = self.ask(request).await;
+        assert_eq!((self.handler.counts().calls, answer.is_replay()), (before + 1, false), "no run: {answer:?}");
+        answer
+    }
+
+    /// Asks for the answer of a run that has been.
+    async fn replays(&self, request: Request<Full<Bytes>>) -> Answer {
+        let before = self.handler.counts().calls;
+        let answer = self.ask(request).await;
+        assert_eq!((self.handler.counts().calls, answer.is_replay()), (before, true), "no replay: {answer:?}");
+        answer
+    }
+
+    async fn rejects(&self, request: Request<Full<Bytes>>, rejection: Rejection) -> Answer {
+        let before = self.handler.counts().calls;
+        let answer = self.ask(request).await;
+        assert_eq!((self.handler.counts().calls, answer.rejection), (before, Some(rejection)), "{answer:?}");
+        answer
+    }
+}
+
+/// A payment with these header lines.
+fn payment(lines: &[(&str, &str)], body: &'static str) -> Request<Full<Bytes>> {
+    let request = Request::post("http://localhost/payments");
+    let request = lines.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(Full::from(body)).unwrap()
+}
+
+fn keyed(key: &str) -> Request<Full<Bytes>> {
+    payment(&[("idempotency-key", key)], "order")
+}
+
+#[tokio::test]
+async fn a_predicate_covers_in_place_of_the_default() {
+    let subject = over(&layer().cover(|parts| parts.uri.path() == "/payments"));
+    let mut get = keyed("get");
+    *get.method_mut() = Method::GET;
+    subject.runs(get.clone()).await;
+    subject.replays(get).await;
+
+    let mut elsewhere = keyed("elsewhere");
+    *elsewhere.uri_mut() = "http://localhost/live".parse().unwrap();
+    subject.runs(elsewhere.clone()).await;
+    subject.runs(elsewhere).await;
+}
+
+/// A request that is not covered needs no key where one is required.
+#[tokio::test]
+async fn a_required_key_is_required_of_covered_requests_only() {
+    let subject = over(&layer().require_key().cover(|parts| parts.method == Method::PUT));
+    subject.runs(payment(&[], "order")).await;
+    let mut put = payment(&[], "order");
+    *put.method_mut() = Method::PUT;
+    subject.rejects(put, Rejection::KeyMissing).await;
+}
+
+fn by_account() -> IdempotencyLayer<MemoryBackend> {
+    layer().scope(|parts| parts.headers.get("account").map(|account| account.as_bytes().to_vec()))
+}
+
+fn keyed_by(account: &str, token: &str) -> Request<Full<Bytes>> {
+    payment(&[("idempotency-key", "k-1"), ("account", account), ("authorization", token)], "order")
+}
+
+#[tokio::test]
+async fn principals_with_one_key_have_an_answer_each() {
+    let subject = over(&by_account());
+    let alice = subject.runs(keyed_by("alice", "t")).await;
+    let bob = subject.runs(keyed_by("bob", "t")).await;
+    assert_ne!(alice.body, bob.body);
+    assert_eq!(subject.replays(keyed_by("alice", "t")).await.body, alice.body);
+    assert_eq!(subject.replays(keyed_by("bob", "t")).await.body, bob.body);
+}
+
+#[tokio::test]
+async fn a_scope_takes_the_place_of_the_credentials() {
+    let subject = over(&by_account());
+    subject.runs(keyed_by("alice", "first token")).await;
+    subject.replays(keyed_by("alice", "rotated token")).await;
+
+    let unscoped = over(&layer());
+    unscoped.runs(keyed_by("alice", "first token")).await;
+    unscoped.rejects(keyed_by("alice", "rotated token"), Rejection::CredentialsDiffer).await;
+}
+
+#[tokio::test]
+async fn a_request_without_a_principal_is_refused_unless_it_has_no_key() {
+    let subject = over(&by_account());
+    let missing = subject.rejects(keyed("k-1"), Rejection::ScopeMissing).await;
+    assert_eq!(missing.status, StatusCode::UNAUTHORIZED);
+    subject.rejects(keyed_by("", "t"), Rejection::ScopeMissing).await;
+    subject.runs(payment(&[], "order")).await;
+}
+
+/// A layer that is applied twice finds its own key, whoever's it is.
+#[tokio::test]
+async fn a_scoped_layer_that_is_applied_twice_runs_once() {
+    let (layer, inner) = (by_account(), InnerService::new());
+    let handler = inner.probe();
+    let twice = layer.clone().layer(layer.layer(inner));
+    let response = twice.oneshot(keyed_by("alice", "t")).await.unwrap();
+    assert_eq!((response.status(), handler.counts().calls), (StatusCode::OK, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_claim_is_not_answered_is_refused_or_runs_unprotected() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let strict = IdempotencyLayer::new(backend.clone());
+    let lax = strict.clone().on_backend_failure(BackendFailure::RunUnprotected);
+    let inner = InnerService::answering(|parts, body| {
+        assert!(parts.extensions.get::<Run>().is_none(), "a run without a claim");
+        Response::builder().header("idempotent-replayed", "forged").body(Full::from(body)).unwrap()
+    });
+    let (strict, lax) = (over(&strict), around(&lax, inner));
+
+    for fault in [BackendErrorKind::Unavailable, BackendErrorKind::TimedOut, BackendErrorKind::Full] {
+        backend.on(Command::Claim).always(Fault::ErrorBefore(fault));
+        strict.rejects(keyed("k-1"), Rejection::BackendUnavailable).await;
+        for _ in 0..2 {
+            let answer = lax.runs(keyed("k-1")).await;
+            assert!(answer.is_marked_not_stored());
+            assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"order"[..]));
+        }
+    }
+    backend.on(Command::Claim).always(Fault::ErrorBefore(BackendErrorKind::Corrupt));
+    lax.rejects(keyed("k-1"), Rejection::BackendUnavailable).await;
+
+    backend.clear();
+    strict.runs(keyed("k-1")).await;
+    lax.replays(keyed("k-1")).await;
+}
+
+/// A handler that answers with the status and the header lines that the request's body names.
+fn obedient() -> InnerService {
+    InnerService::answering(|_, body| {
+        let status = std::str::from_utf8(&body).unwrap().parse::<u16>().unwrap();
+        let response = Response::builder().status(status).header("set-cookie", "a=1").header("set-cookie", "b=2");
+        let response = response.header("date", "today").header("x-total", "1").header("etag", "e");
+        response.header("connection", "x-hop").header("x-hop", "1").body(Full::from(body)).unwrap()
+    })
+}
+
+fn answering(status: &'static str) -> Request<Full<Bytes>> {
+    payment(&[("idempotency-key", status)], status)
+}
+
+#[tokio::test]
+async fn a_record_policy_decides_which_responses_are_final() {
+    let not_404 = RecordPolicy::when(|parts| parts.status != StatusCode::NOT_FOUND);
+    let released: [(RecordPolicy, &[&str]); 3] = [
+        (RecordPolicy::default(), &["401", "408", "425", "429", "500", "503", "599"]),
+        (RecordPolicy::everything(), &[]),
+        (not_404, &["404"]),
+    ];
+    for (policy, released) in released {
+        let subject = around(&layer().record(policy), obedient());
+        for status in ["200", "201", "302", "400", "401", "404", "408", "409", "425", "429", "500", "503", "599"] {
+            subject.runs(answering(status)).await;
+            if released.contains(&status) {
+                subject.runs(answering(status)).await;
+            } else {
+                assert_eq!(subject.replays(answering(status)).await.status.as_str(), status);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn at_most_once_outweighs_the_record_policy() {
+    let subject = around(&layer().at_most_once().record(RecordPolicy::when(|_| false)), obedient());
+    subject.runs(answering("500")).await;
+    subject.replays(answering("500")).await;
+}
+
+#[tokio::test]
+async fn headers_are_kept_and_dropped_as_the_policy_says() {
+    let names = ["set-cookie", "date", "x-total", "etag", "x-hop", "connection"];
+    let policies = [
+        (RecordPolicy::default(), ["etag", "x-total"].as_slice()),
+        (RecordPolicy::default().keep_header("Set-Cookie").drop_header("ETag"), &["set-cookie", "x-total"]),
+        (RecordPolicy::everything().keep_header("date").keep_header("x-hop"), &["date", "etag", "x-total"]),
+        (RecordPolicy::default().drop_header("etag").keep_header("etag"), &["etag", "x-total"]),
+    ];
+    for (policy, kept) in policies {
+        let subject = around(&layer().record(policy), obedient());
+        let first = subject.runs(answering("200")).await;
+        assert!(names.iter().all(|name| first.headers.contains_key(*name)), "the first response is whole");
+        let replay = subject.replays(answering("200")).await;
+        for name in names {
+            assert_eq!(replay.headers.contains_key(name), kept.contains(&name), "{name}");
+        }
+        let cookies: Vec<_> = replay.headers.get_all("set-cookie").iter().collect();
+        assert!(cookies.is_empty() || cookies == ["a=1", "b=2"]);
+    }
+}
+
+#[tokio::test]
+async fn the_layers_own_answers_are_worded_anew() {
+    let worded = layer().limits(16, 1024).on_rejection(|rejection, mut answer| match rejection {
+        Rejection::Mismatch => Response::new(Bytes::from_static(b"already processed")),
+        _ => {
+            answer.headers_mut().insert("link", "<https://example.com>; rel=\"describedby\"".parse().unwrap());
+            answer
+        }
+    });
+    let subject = over(&worded);
+
+    // Refused before anything is read, while the body is read, and by the backend.
+    for (request, rejection) in [
+        (keyed("not valid"), Rejection::KeyInvalid),
+        (payment(&[("idempotency-key", "k-1")], "more than sixteen bytes"), Rejection::BodyTooLarge),
+    ] {
+        let answer = subject.rejects(request, rejection).await;
+        assert_eq!(answer.status, rejection.status());
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert!(answer.headers.contains_key("link"));
+        assert!(answer.body.starts_with(b"{"), "the document is still there");
+    }
+    subject.runs(keyed("k-1")).await;
+    assert!(!subject.replays(keyed("k-1")).await.headers.contains_key("link"));
+    let other = payment(&[("idempotency-key", "k-1")], "another order");
+    let answer = subject.rejects(other, Rejection::Mismatch).await;
+    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"already processed"[..]));
+    assert!(answer.headers.is_empty());
+}
+
+/// What a layer further in refuses is worded there, and recorded nowhere.
+#[tokio::test]
+async fn the_answers_of_a_layer_further_in_are_left_alone() {
+    let say = |text: &'static str| move |_, _| Response::new(Bytes::from_static(text.as_bytes()));
+    let inner = layer().namespace("inner").require_key().cover(|parts| parts.uri.path() == "/payments");
+    let inner = inner.scope(|_| None::<String>).on_rejection(say("inner")).layer(InnerService::new());
+    let outer = layer().on_rejection(say("outer"));
+    for _ in 0..2 {
+        let response = outer.layer(inner.clone()).oneshot(keyed("k-1")).await.unwrap();
+        assert_eq!(response.extensions().get(), Some(&Rejection::ScopeMissing));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "inner");
+    }
+}
