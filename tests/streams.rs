@@ -7,7 +7,11 @@ use std::{
     convert::Infallible,
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -211,6 +215,48 @@ async fn past_the_limit_the_client_drives_the_body() {
     stage.assert_refuses(Rejection::NotKept).await;
 }
 
+/// A body of 16,384 frames of 64 KiB, which counts those that were asked for.
+struct Gigabyte(Arc<AtomicUsize>);
+
+impl Gigabyte {
+    const FRAMES: usize = 1 << 14;
+    const FRAME: Bytes = Bytes::from_static(&[7; 1 << 16]);
+}
+
+impl Body for Gigabyte {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = self.0.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready((frame < Self::FRAMES).then_some(Ok(Frame::data(Self::FRAME))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gigabyte_flows_in_flat_memory() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = made.clone();
+    let inner = tower::service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+        let body = Gigabyte(counted.clone());
+        async { Ok::<_, Infallible>(Response::new(body)) }
+    });
+    let service = IdempotencyLayer::new(MemoryBackend::new()).layer(inner);
+    let request = || Request::post("/").header("idempotency-key", "k-1").body(Full::default()).unwrap();
+    let mut body = service.clone().oneshot(request()).await.unwrap().into_body();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        assert_eq!(frame.unwrap().into_data().unwrap().len(), 1 << 16);
+        read += 1;
+        let ahead = made.load(Ordering::Relaxed) - read;
+        assert!(ahead <= 17, "{ahead} frames are in memory, and a record holds 16");
+    }
+    assert_eq!(read, Gigabyte::FRAMES);
+    let duplicate = service.oneshot(request()).await.unwrap();
+    assert_eq!(duplicate.extensions().get(), Some(&Rejection::NotKept));
+    assert_eq!(made.load(Ordering::Relaxed), Gigabyte::FRAMES + 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_fails_midway_releases_its_key() {
     let stage = Stage::new();
@@ -374,11 +420,8 @@ async fn bodies_need_not_be_unpin() {
         type Data = Bytes;
         type Error = Infallible;
 
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            std::task::Poll::Ready(None)
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(None)
         }
     }
 

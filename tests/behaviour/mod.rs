@@ -6,6 +6,7 @@
 
 pub(crate) mod abandonment;
 pub(crate) mod concurrency;
+pub(crate) mod differential;
 pub(crate) mod keys;
 pub(crate) mod lease;
 pub(crate) mod limits;
@@ -23,6 +24,8 @@ macro_rules! suite {
             concurrency:
                 of_a_thousand_concurrent_duplicates_one_runs,
                 a_thousand_distinct_keys_run_at_once;
+            differential:
+                a_first_response_is_what_it_would_be_without_the_layer;
             replay:
                 a_replay_equals_the_first_response,
                 a_replay_has_the_same_bytes_on_the_wire,

@@ -37,6 +37,10 @@ impl Client {
         Self::Http2(server, sender)
     }
 
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(..))
+    }
+
     /// Both, for what must not depend on the protocol.
     pub(crate) async fn both(server: SocketAddr) -> [Self; 2] {
         [Self::http1(server), Self::http2(server).await]
