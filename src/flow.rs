@@ -1,5 +1,5 @@
 //! The way of a guarded request, from top to bottom:
-//! key -> fingerprint -> claim -> run -> record -> respond.
+//! key -> fingerprint -> claim (or wait) -> run -> record -> respond.
 
 use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -19,6 +19,7 @@ use crate::{
     layer::Shared,
     policy,
     protocol::{Completion, Lease, Refusal},
+    waiting,
 };
 
 /// How long a client may take to send the body of its request.
@@ -35,7 +36,7 @@ pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
     B: Backend,
-    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Clone,
     ReqBody: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
@@ -45,8 +46,8 @@ where
     };
     let fingerprint = Fingerprint::of_request(&parts, &body.data);
 
-    client.may_leave();
-    let lease = match shared.protocol.claim(shared.settings.key(&text), fingerprint).await {
+    let key = shared.settings.key(&text);
+    let lease = match waiting::claim(&shared, &mut inner, key, fingerprint, &client).await? {
         Ok(lease) => lease,
         Err(refusal) => return Ok(answer(refusal)),
     };

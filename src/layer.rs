@@ -8,6 +8,7 @@ use crate::{
     Backend, Idempotency, Key,
     header_key::KeyText,
     protocol::{Protocol, Terms},
+    waiting::WaitingRoom,
 };
 
 /// Makes a service safe to retry: each request with an idempotency key runs once, and every duplicate gets the first
@@ -26,6 +27,7 @@ pub struct IdempotencyLayer<B> {
 pub(crate) struct Shared<B> {
     pub(crate) protocol: Arc<Protocol<B>>,
     pub(crate) settings: Settings,
+    pub(crate) waiting_room: WaitingRoom,
 }
 
 #[derive(Debug, Clone)]
@@ -36,11 +38,19 @@ pub(crate) struct Settings {
     pub(crate) request_limit: usize,
     /// In bytes.
     pub(crate) response_limit: usize,
+    /// How long a request waits for the one that it repeats.
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { namespace: String::new(), require_key: false, request_limit: 2 << 20, response_limit: 1 << 20 }
+        Self {
+            namespace: String::new(),
+            require_key: false,
+            request_limit: 2 << 20,
+            response_limit: 1 << 20,
+            wait: None,
+        }
     }
 }
 
@@ -114,6 +124,23 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|_, terms| terms.backend_timeout = timeout)
     }
 
+    /// Lets a request that repeats one in progress wait for its response, at most as long as `max`. Default: it gets 409
+    /// at once, which many clients do not retry.
+    ///
+    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one. Whose `max`
+    /// is over gets 409, as does whoever comes while 1,024 requests of the layer wait: each keeps its body in memory,
+    /// up to the [limit](Self::limits). Waiting takes no readiness of the inner service and nothing of the backend that
+    /// others could need. A request that waits ends with its client.
+    ///
+    /// # Panics
+    ///
+    /// When `max` is shorter than 1 millisecond, as no run could end meanwhile, or longer than 100 years.
+    #[track_caller]
+    pub fn wait(self, max: Duration) -> Self {
+        assert_possible("a wait", max, Duration::from_millis(1));
+        self.with(|settings, _| settings.wait = Some(max))
+    }
+
     /// The largest request body that is read, and the largest response body that is recorded, in bytes. Default: 2 MiB
     /// and 1 MiB.
     ///
@@ -138,7 +165,13 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 
     fn assemble(backend: Arc<B>, terms: Terms, settings: Settings) -> Self {
-        Self { shared: Arc::new(Shared { protocol: Arc::new(Protocol::new(backend, terms)), settings }) }
+        Self {
+            shared: Arc::new(Shared {
+                protocol: Arc::new(Protocol::new(backend, terms)),
+                settings,
+                waiting_room: WaitingRoom::default(),
+            }),
+        }
     }
 }
 

@@ -53,7 +53,7 @@
 //! |---|---|
 //! | is the first with its key | the handler's |
 //! | repeats a completed one | the first response, with `idempotent-replayed: true` |
-//! | repeats one that is running | 409, `Retry-After: 1` |
+//! | repeats one that is running | 409, `Retry-After: 1`, or, with [`wait`](IdempotencyLayer::wait), the first response when it is there |
 //! | repeats one whose response was too large to keep, or a stream | 409 |
 //! | uses the key of another request | 422 |
 //! | has an invalid key, or two | 400 |
@@ -116,6 +116,7 @@ mod service;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;
+mod waiting;
 
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;

@@ -8,6 +8,7 @@ mod lease;
 mod live;
 mod renewer;
 mod retry;
+mod wait;
 mod watchdog;
 
 use std::{sync::Arc, time::Duration};

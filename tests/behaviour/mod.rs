@@ -14,6 +14,7 @@ pub(crate) mod outcomes;
 pub(crate) mod replay;
 pub(crate) mod streams;
 pub(crate) mod support;
+pub(crate) mod waiting;
 
 /// Runs every test over backends that `$backend` makes, one for each.
 macro_rules! suite {
@@ -23,6 +24,11 @@ macro_rules! suite {
             concurrency:
                 of_a_thousand_concurrent_duplicates_one_runs,
                 a_thousand_distinct_keys_run_at_once;
+            waiting:
+                a_thousand_waiters_get_one_answer,
+                a_waiter_takes_over_from_a_run_that_fails,
+                waiters_that_hang_up_are_gone,
+                a_wait_that_takes_too_long_is_refused;
             replay:
                 a_replay_equals_the_first_response,
                 a_replay_has_the_same_bytes_on_the_wire,
