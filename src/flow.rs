@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::{
-    Backend, Fingerprint, Record, Rejection, RequestBody, ResponseBody, Run,
+    Backend, Fingerprint, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
     body::{Unread, Whole},
     capture::{Captured, capture, declared_length, whole_response},
     codec::Content,
@@ -18,7 +18,7 @@ use crate::{
     header_key::KeyText,
     layer::Shared,
     policy,
-    protocol::{Completion, Lease, Refusal},
+    protocol::{Completion, Lease, Refusal, Word},
     waiting,
 };
 
@@ -107,6 +107,7 @@ fn replay<ResBody: Body>(record: &Record) -> Response<ResponseBody<ResBody>> {
             *response.status_mut() = recorded.status;
             *response.headers_mut() = recorded.headers;
             policy::mark_replayed(response.headers_mut());
+            response.extensions_mut().insert(Outcome::Replayed);
             response
         }
         Ok(Content::OutcomeUnknown) => Rejection::OutcomeUnknown.response(),
@@ -130,11 +131,17 @@ where
 {
     let (mut parts, body) = response.into_parts();
     policy::strip_markers(&mut parts.headers);
-    if releases(shared, &parts) {
+    let word = lease.run().word();
+    if releases(shared, &parts, word) {
         lease.release().await;
+        parts.extensions.insert(Outcome::Released);
         return Response::from_parts(parts, ResponseBody::untouched(body));
     }
-    let (record, body) = match catch_panic(capture(method, &parts, body, shared.settings.response_limit)).await {
+    let captured = match word {
+        Some(Word::KeepWithoutBody) => Ok(Captured::Unkept(body)),
+        _ => catch_panic(capture(method, &parts, body, shared.settings.response_limit)).await,
+    };
+    let (record, body) = match captured {
         Ok(Captured::Whole(whole)) => {
             (whole_response(&fingerprint, &parts, &whole), ResponseBody::whole(whole.data, whole.trailers))
         }
@@ -143,14 +150,20 @@ where
         }
         Ok(Captured::Unkept(body)) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
         Ok(Captured::Broken(body)) => {
+            let kept = lease.keeps_failure() == Some(true);
+            parts.extensions.insert(if kept { Outcome::Executed } else { Outcome::Released });
             lease.fail().await;
             return Response::from_parts(parts, body);
         }
         Err(panic) => unwind(lease, client, panic).await,
     };
     match lease.complete(record).await {
-        Completion::Stored => Response::from_parts(parts, body),
+        Completion::Stored => {
+            parts.extensions.insert(Outcome::Executed);
+            Response::from_parts(parts, body)
+        }
         Completion::Unanswered => {
+            parts.extensions.insert(Outcome::NotStored);
             policy::mark_not_stored(&mut parts.headers);
             Response::from_parts(parts, body)
         }
@@ -159,16 +172,21 @@ where
     }
 }
 
-/// Whether the run counts as not having happened. What another idempotency layer refused has not.
-fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts) -> bool {
+/// Whether the run counts as not having happened. What another idempotency layer refused has not, whatever the handler
+/// says.
+fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts, word: Option<Word>) -> bool {
     let refused = parts.extensions.get::<Rejection>().is_some();
-    refused || (policy::releases(parts.status) && !shared.protocol.terms().at_most_once)
+    let released = match word {
+        Some(word) => word == Word::Release,
+        None => policy::releases(parts.status) && !shared.protocol.terms().at_most_once,
+    };
+    refused || released
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.
 async fn unwind<B: Backend>(lease: Lease<B>, client: &Client, panic: Box<dyn Any + Send>) -> ! {
     // Once the client has gone nobody asks for another run right now: the key is left to its lease.
-    if !client.has_left() || lease.is_at_most_once() {
+    if !client.has_left() || lease.keeps_failure().is_some() {
         lease.fail().await;
     }
     panic::resume_unwind(panic)

@@ -21,7 +21,7 @@
 //! # What it does not promise
 //!
 //! Exactly-once. A handler that is killed, or stalls past its lease, may have had effects, and the next attempt runs
-//! again; so does an attempt after a 5xx or a panic. To make the *effect* unique, put the key, which the layer hands
+//! again; so does an attempt after a 5xx or a panic, unless the handler has said [`Run::keep`]. To make the *effect* unique, put the key, which the layer hands
 //! over as [`Run::key`], under a UNIQUE constraint in the handler's own transaction. A backend that forgets (eviction, a
 //! failover that loses writes, a flush) forgets the promise too.
 //!
@@ -60,9 +60,11 @@
 //! | has a body above the limit (2 MiB), or one that takes longer than 30 seconds | 413, 408 |
 //! | comes while the backend does not answer | 503, `Retry-After: 1` |
 //!
-//! The layer's own answers are problem documents (RFC 9457); their response extensions hold a [`Rejection`].
+//! The layer's own answers are problem documents (RFC 9457); their response extensions hold a [`Rejection`]. Those of
+//! every guarded response hold an [`Outcome`].
 //!
 //! A response is recorded unless it is a 5xx, 408, 425, 429 or 401: then the key is released and the next attempt runs.
+//! The handler can say otherwise: [`Run::keep`], [`Run::keep_without_body`], [`Run::release`].
 //!
 //! # Where to put the layer
 //!
@@ -101,6 +103,7 @@ mod header_key;
 mod key;
 mod layer;
 mod names;
+mod outcome;
 mod policy;
 // Public for the tests alone, which walk the model and this code side by side.
 #[cfg(feature = "test-util")]
@@ -129,6 +132,7 @@ pub use self::{
     future::ResponseFuture,
     key::Key,
     layer::IdempotencyLayer,
+    outcome::Outcome,
     record::Record,
     rejection::Rejection,
     run::Run,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 
-use crate::ResponseBody;
+use crate::{Outcome, ResponseBody};
 
 /// Why the layer answered a request itself. Found in the extensions of such a response.
 ///
@@ -93,6 +93,7 @@ impl Rejection {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response.extensions_mut().insert(self);
+        response.extensions_mut().insert(Outcome::from(self));
         response
     }
 
@@ -136,7 +137,7 @@ impl Rejection {
             Self::NotKept => problem!(
                 CONFLICT 409, "NotKept", retryable: false,
                 "Response was not kept",
-                "A request with this idempotency key has been executed, but its response was too large to keep or was a stream."
+                "A request with this idempotency key has been executed, but its response was not kept, for example because it was too large or a stream."
             ),
             Self::OutcomeUnknown => problem!(
                 CONFLICT 409, "OutcomeUnknown", retryable: false,

@@ -10,13 +10,14 @@ mod renewer;
 mod retry;
 mod wait;
 mod watchdog;
+mod word;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use self::lease::{Completion, Lease};
-pub(crate) use self::live::LiveRun;
+pub(crate) use self::{live::LiveRun, word::Word};
 use self::{
     live::LiveRuns,
     retry::{Patience, answered},
