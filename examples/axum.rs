@@ -49,13 +49,20 @@ struct Payments {
     payments: Vec<Payment>,
 }
 
-fn app(wait: Option<Duration>) -> Router {
-    // This alone makes POST safe to retry.
-    let mut idempotency = IdempotencyLayer::new(MemoryBackend::new());
-    if let Some(max) = wait {
-        idempotency = idempotency.wait(max);
+fn idempotency(wait: Option<Duration>) -> IdempotencyLayer<MemoryBackend> {
+    let layer = IdempotencyLayer::new(MemoryBackend::new());
+    match wait {
+        None => layer,
+        Some(max) => layer.wait(max),
     }
-    Router::new().route("/payments", get(list).post(create)).layer(idempotency).with_state(Ledger::default())
+}
+
+fn app(idempotency: IdempotencyLayer<MemoryBackend>) -> Router {
+    Router::new()
+        .route("/payments", get(list).post(create))
+        // The one line that makes POST safe to retry.
+        .layer(idempotency)
+        .with_state(Ledger::default())
 }
 
 async fn create(
@@ -82,7 +89,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = format!("http://{}", listener.local_addr()?);
     println!("listening on {url}");
     print_what_to_try(&url, wait);
-    axum::serve(listener, app(wait)).await?;
+    let idempotency = idempotency(wait);
+    let runs = idempotency.runs();
+    let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+    axum::serve(listener, app(idempotency)).with_graceful_shutdown(stop).await?;
+    // The server has waited for its clients. There may be runs whose client has left.
+    println!("stopping, runs left: {}", runs.len());
+    runs.drain().await;
+    println!("stopped, runs left: {}", runs.len());
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, Idempotency, Key,
+    Backend, Idempotency, Key, Runs,
     header_key::KeyText,
     protocol::{Protocol, Terms},
     waiting::WaitingRoom,
@@ -154,6 +154,14 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// node dies leaves its key refused until the retention is over. Default: off.
     pub fn at_most_once(self) -> Self {
         self.with(|_, terms| terms.at_most_once = true)
+    }
+
+    /// The live runs of this layer, its clones and all services made by them, for a graceful shutdown.
+    ///
+    /// Ask the finished layer: a setting that is changed later makes a layer with live runs of its own.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        Runs::new(Arc::clone(self.shared.protocol.census()))
     }
 
     /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.

@@ -79,7 +79,7 @@
 //! # Cancel safety
 //!
 //! Dropping the response future before a claim was sent stops the request. Later it moves the run to the tokio runtime,
-//! which finishes and records it. The layer needs a tokio runtime with its timer enabled.
+//! which finishes and records it; [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
 //!
 //! # Features
 //!
@@ -115,6 +115,7 @@ mod protocol;
 mod record;
 mod rejection;
 mod run;
+mod runs;
 mod service;
 #[cfg(feature = "test-util")]
 pub mod testing;
@@ -136,6 +137,7 @@ pub use self::{
     record::Record,
     rejection::Rejection,
     run::Run,
+    runs::Runs,
     service::Idempotency,
     token::Token,
 };

@@ -87,6 +87,22 @@ fn the_axum_example_lets_duplicates_wait() {
 }
 
 #[test]
+fn the_axum_example_stops_after_the_runs_whose_client_has_left() {
+    let mut process = Command::new(path("axum")).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let url = lines.next().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+    // curl leaves (28) while its payment is made.
+    shell(&format!(
+        "curl -s --max-time 0.5 '{url}/payments?delay_ms=3000' -H 'X-Idempotency-Key: k-1' \
+         -H 'Content-Type: application/json' -d '{{\"amount\":1,\"currency\":\"eur\"}}' || test $? = 28"
+    ));
+    shell(&format!("kill -INT {}", process.id()));
+    let said: Vec<_> = lines.skip_while(|line| !line.starts_with("stop")).collect();
+    assert_eq!(said, ["stopping, runs left: 1", "stopped, runs left: 0"]);
+    assert!(process.wait().unwrap().success());
+}
+
+#[test]
 fn the_axum_example_refuses_arguments_that_it_does_not_know() {
     for (arguments, wrong) in [
         (&["--port", "99999"][..], "--port"),

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::{
     Backend, BackendErrorKind, Entry, IdempotencyLayer, Key, MemoryBackend, Outcome, Rejection, RequestBody, Run,
-    testing::{Command, Fault, FaultyBackend},
+    testing::{Command, Fault, FaultyBackend, InnerService},
 };
 
 type Faulty = FaultyBackend<MemoryBackend>;
@@ -215,11 +215,65 @@ async fn a_kept_panic_is_kept_also_when_the_client_has_left() {
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     go.send(()).unwrap();
-    while node.backend.executed(Command::Complete) == 0 {
-        tokio::task::yield_now().await;
-    }
+    node.layer.runs().drain().await;
     let again = node.again().await;
     assert_eq!((again.rejection, node.runs()), (Some(Rejection::OutcomeUnknown), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_every_live_run() {
+    let node = Node::new();
+    let (runs, inner) = (node.layer.runs(), InnerService::new());
+    let (probe, service) = (inner.probe(), node.layer.layer(inner));
+    runs.drain().await;
+    probe.hold();
+    let send = |key| tokio::spawn(service.clone().oneshot(request(key, "one")));
+    let (abandoned, waited_for) = (send("k-1"), send("k-2"));
+    probe.arrived(2).await;
+    assert_eq!(runs.len(), 2);
+    abandoned.abort();
+
+    let draining = {
+        let runs = runs.clone();
+        tokio::spawn(async move { runs.drain().await })
+    };
+    let completion = node.backend.hold(Command::Complete);
+    probe.open_one();
+    completion.arrived().await;
+    assert_eq!((runs.len(), draining.is_finished()), (2, false), "a run is live until its end is answered");
+    completion.open();
+    probe.open_all();
+    draining.await.unwrap();
+    assert!(runs.is_empty());
+    assert_eq!(node.backend.executed(Command::Complete), 2);
+    assert_eq!(waited_for.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_claims_whose_clients_have_left() {
+    let node = Node::new();
+    let (runs, inner) = (node.layer.runs(), InnerService::new());
+    let (probe, service) = (inner.probe(), node.layer.layer(inner));
+    let claim = node.backend.hold(Command::Claim);
+    let leaving = tokio::spawn(service.oneshot(request("k-1", "one")));
+    claim.arrived().await;
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    assert_eq!(runs.len(), 1);
+    claim.open();
+    runs.drain().await;
+    assert_eq!((probe.counts().finished, node.backend.executed(Command::Complete)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_do_not_run_are_not_counted() {
+    let node = Node::new();
+    node.again().await;
+    node.again().await;
+    node.send(request("k-1", "two"), |_| {}, CREATED).await.unwrap();
+    node.backend.on(Command::Claim).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
+    node.again().await;
+    assert_eq!(node.layer.runs().len(), 0);
 }
 
 #[tokio::test]

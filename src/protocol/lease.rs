@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     LiveRun, Protocol, Word,
+    census::Counted,
     retry::{Patience, answered},
 };
 use crate::{Backend, BackendError, BackendErrorKind, Entry, Ownership, Record};
@@ -16,6 +17,7 @@ use crate::{Backend, BackendError, BackendErrorKind, Entry, Ownership, Record};
 pub struct Lease<B: Backend> {
     protocol: Arc<Protocol<B>>,
     run: Arc<LiveRun>,
+    _counted: Counted,
 }
 
 /// What became of a record.
@@ -39,10 +41,10 @@ enum Verdict {
 }
 
 impl<B: Backend> Lease<B> {
-    pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun) -> Self {
+    pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun, counted: Counted) -> Self {
         let run = Arc::new(run);
         protocol.renew_after(&run, run.started);
-        Self { protocol: Arc::clone(protocol), run }
+        Self { protocol: Arc::clone(protocol), run, _counted: counted }
     }
 
     /// What becomes of the key when the run fails, if that is not left to the circumstances: the handler's word, or, at
