@@ -2,9 +2,11 @@
 //!
 //! ```console
 //! cargo run --example axum -- --port 3000
+//! cargo run --example axum -- --wait 5000 # duplicates wait up to 5 s for the first answer
 //! ```
 
 use std::{
+    str::FromStr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -47,11 +49,19 @@ struct Payments {
     payments: Vec<Payment>,
 }
 
-fn app() -> Router {
+fn idempotency(wait: Option<Duration>) -> IdempotencyLayer<MemoryBackend> {
+    let layer = IdempotencyLayer::new(MemoryBackend::new());
+    match wait {
+        None => layer,
+        Some(max) => layer.wait(max),
+    }
+}
+
+fn app(idempotency: IdempotencyLayer<MemoryBackend>) -> Router {
     Router::new()
         .route("/payments", get(list).post(create))
         // The one line that makes POST safe to retry.
-        .layer(IdempotencyLayer::new(MemoryBackend::new()))
+        .layer(idempotency)
         .with_state(Ledger::default())
 }
 
@@ -74,20 +84,31 @@ async fn list(State(ledger): State<Ledger>) -> Json<Payments> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port()?)).await?;
+    let Arguments { port, wait } = Arguments::parse(std::env::args().skip(1))?;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("listening on {url}");
-    print_what_to_try(&url);
-    axum::serve(listener, app()).await?;
+    print_what_to_try(&url, wait);
+    let idempotency = idempotency(wait);
+    let runs = idempotency.runs();
+    let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+    axum::serve(listener, app(idempotency)).with_graceful_shutdown(stop).await?;
+    // The server has waited for its clients. There may be runs whose client has left.
+    println!("stopping, runs left: {}", runs.len());
+    runs.drain().await;
+    println!("stopped, runs left: {}", runs.len());
     Ok(())
 }
 
-fn print_what_to_try(url: &str) {
+fn print_what_to_try(url: &str, wait: Option<Duration>) {
     let json = "-H 'Content-Type: application/json' -d '{\"amount\":1200,\"currency\":\"eur\"}'";
     println!();
     println!("# Send this twice: the second answer is the first one, marked idempotent-replayed: true");
     println!("curl -i {url}/payments -H 'X-Idempotency-Key: k-1' {json}");
-    println!("# Twenty at once: one runs and gets 201, nineteen get 409");
+    match wait {
+        None => println!("# Twenty at once: one runs and gets 201, nineteen get 409"),
+        Some(max) => println!("# Twenty at once: one runs, the others wait for it up to {max:?}, all get 201"),
+    }
     println!(
         "seq 20 | xargs -P 20 -I {{}} curl -s -o /dev/null -w '%{{http_code}}\\n' '{url}/payments?delay_ms=1000' \
          -H 'X-Idempotency-Key: k-2' {json}"
@@ -96,12 +117,31 @@ fn print_what_to_try(url: &str) {
     println!("curl {url}/payments");
 }
 
-/// The value of `--port`; 0, the default, means any free port.
-fn port() -> Result<u16, String> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Ok(0),
-        ["--port", port] => port.parse().map_err(|_| format!("--port takes a number up to 65535, not {port}")),
-        _ => Err("usage: axum [--port N]".to_owned()),
+struct Arguments {
+    /// 0, the default, means any free port.
+    port: u16,
+    /// How long a duplicate waits for the first answer; none, the default: it gets 409.
+    wait: Option<Duration>,
+}
+
+impl Arguments {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut parsed = Self { port: 0, wait: None };
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or("usage: axum [--port N] [--wait MS]")?;
+            match &*name {
+                "--port" => parsed.port = number(&name, &value)?,
+                "--wait" => {
+                    let milliseconds: u32 = number(&name, &value)?;
+                    parsed.wait = (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()));
+                }
+                _ => return Err(format!("{name} is unknown; usage: axum [--port N] [--wait MS]")),
+            }
+        }
+        Ok(parsed)
     }
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{name} takes a number, which {value} is not, or it is too large"))
 }

@@ -1,5 +1,5 @@
 //! The way of a guarded request, from top to bottom:
-//! key -> fingerprint -> claim -> run -> record -> respond.
+//! key -> fingerprint -> claim (or wait) -> run -> record -> respond.
 
 use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::{
-    Backend, Record, Rejection, RequestBody, ResponseBody, Run,
+    Backend, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
     body::{BoxError, Unread, Whole},
     capture::{Captured, capture, declared_length, whole_response},
     codec::Content,
@@ -19,9 +19,10 @@ use crate::{
     layer::Shared,
     pipe::Recording,
     policy,
-    protocol::{Completion, Lease, Refusal},
+    protocol::{Completion, Lease, Refusal, Word},
     rejection::Dialect,
     unprotected::unprotected,
+    waiting,
 };
 
 /// How long a client may take to send the body of its request.
@@ -45,7 +46,7 @@ pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
     B: Backend,
-    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Clone,
     ReqBody: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
@@ -56,8 +57,8 @@ where
     };
     let fingerprint = shared.settings.fingerprint(&parts, &body.data);
 
-    asked.client.may_leave();
-    let lease = match shared.protocol.claim(identity.key(&shared.settings.namespace), fingerprint).await {
+    let key = identity.key(&shared.settings.namespace);
+    let lease = match waiting::claim(&shared, &mut inner, key, fingerprint, &asked.client).await? {
         Ok(lease) => lease,
         Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&error) => {
             return unprotected(inner, parts, body).await;
@@ -119,6 +120,7 @@ fn replay<ResBody>(record: &Record, dialect: Dialect) -> Response<ResponseBody<R
             *response.status_mut() = recorded.status;
             *response.headers_mut() = recorded.headers;
             policy::mark_replayed(response.headers_mut());
+            response.extensions_mut().insert(Outcome::Replayed);
             response
         }
         Ok(Content::OutcomeUnknown) => Rejection::OutcomeUnknown.response(dialect),
@@ -141,16 +143,21 @@ where
     let fingerprint = lease.fingerprint();
     let (mut parts, body) = response.into_parts();
     policy::strip_markers(&mut parts.headers);
-    if releases(shared, &parts) {
+    let word = lease.run().word();
+    if releases(shared, &parts, word) {
         lease.release().await;
+        parts.extensions.insert(Outcome::Released);
         return Response::from_parts(parts, ResponseBody::untouched(body));
     }
     let policy = &shared.settings.record;
-    let (record, body) = match catch_panic(capture(&asked.method, &parts, body, shared.settings.response_limit)).await {
-        Ok(Captured::Whole(whole))
-            if !lease.is_at_most_once() && policy.releases_at_end(&parts, whole.trailers.as_ref()) =>
-        {
+    let captured = match word {
+        Some(Word::KeepWithoutBody) => Ok(Captured::Unkept(body)),
+        _ => catch_panic(capture(&asked.method, &parts, body, shared.settings.response_limit)).await,
+    };
+    let (record, body) = match captured {
+        Ok(Captured::Whole(whole)) if shared.releases_at_end(&lease, &parts, whole.trailers.as_ref()) => {
             lease.release().await;
+            parts.extensions.insert(Outcome::Released);
             return Response::from_parts(parts, ResponseBody::whole(whole.data, whole.trailers));
         }
         Ok(Captured::Whole(whole)) => {
@@ -161,18 +168,25 @@ where
         }
         Ok(Captured::Unkept(body)) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
         Ok(Captured::Stream(body)) => {
+            parts.extensions.insert(Outcome::Executed);
             let recording = Recording { shared: Arc::clone(shared), lease, head: parts.clone() };
             return Response::from_parts(parts, ResponseBody::recorded(recording.start(body)));
         }
         Ok(Captured::Broken(body)) => {
+            let kept = lease.keeps_failure() == Some(true);
+            parts.extensions.insert(if kept { Outcome::Executed } else { Outcome::Released });
             lease.fail().await;
             return Response::from_parts(parts, body);
         }
         Err(panic) => unwind(lease, &asked.client, panic).await,
     };
     match lease.complete(record).await {
-        Completion::Stored => Response::from_parts(parts, body),
+        Completion::Stored => {
+            parts.extensions.insert(Outcome::Executed);
+            Response::from_parts(parts, body)
+        }
         Completion::Unanswered => {
+            parts.extensions.insert(Outcome::NotStored);
             policy::mark_not_stored(&mut parts.headers);
             Response::from_parts(parts, body)
         }
@@ -181,16 +195,21 @@ where
     }
 }
 
-/// Whether the run counts as not having happened. What another idempotency layer refused has not.
-fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts) -> bool {
+/// Whether the run counts as not having happened. What another idempotency layer refused has not, whatever the handler
+/// says.
+fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts, word: Option<Word>) -> bool {
     let refused = parts.extensions.get::<Rejection>().is_some();
-    refused || (!shared.protocol.terms().at_most_once && shared.settings.record.releases(parts))
+    let released = match word {
+        Some(word) => word == Word::Release,
+        None => !shared.protocol.terms().at_most_once && shared.settings.record.releases(parts),
+    };
+    refused || released
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.
 async fn unwind<B: Backend>(lease: Lease<B>, client: &Client, panic: Box<dyn Any + Send>) -> ! {
     // Once the client has gone nobody asks for another run right now: the key is left to its lease.
-    if !client.has_left() || lease.is_at_most_once() {
+    if !client.has_left() || lease.keeps_failure().is_some() {
         lease.fail().await;
     }
     panic::resume_unwind(panic)

@@ -20,7 +20,7 @@ use crate::ResponseBody;
 pin_project! {
     /// The future of [`Idempotency`](crate::Idempotency).
     ///
-    /// Dropping it before a claim was sent stops the request. Dropping it later moves the run to the tokio runtime,
+    /// Dropping it before a claim was sent, or while it waits for another run, stops the request. Dropping it later moves the run to the tokio runtime,
     /// which finishes and records it: a client that hangs up neither stops nor loses a run.
     pub struct ResponseFuture<F, B, E> {
         #[pin]
@@ -77,7 +77,8 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     }
 }
 
-/// The boxed way of a guarded request. Once it has sent a claim it cannot be dropped, only moved to the runtime.
+/// The boxed way of a guarded request. Once it has sent a claim it cannot be dropped, only moved to the
+/// runtime, unless it waits for another run.
 pub(crate) struct Guarded<T> {
     future: Option<Story<T>>,
     client: Client,
@@ -135,6 +136,11 @@ impl Client {
     /// From now on the request goes on without its client.
     pub(crate) fn may_leave(&self) {
         self.0.fetch_or(DETACHABLE, Ordering::AcqRel);
+    }
+
+    /// From now on the request ends when its client leaves: it has changed nothing, and holds nothing.
+    pub(crate) fn takes_request_along(&self) {
+        self.0.fetch_and(!DETACHABLE, Ordering::AcqRel);
     }
 
     /// Whether the client has left, and the request goes on.

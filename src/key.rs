@@ -35,6 +35,19 @@ impl Key {
         Self(digest.finalize().into())
     }
 
+    /// A UUID of version 8, made of SHA-256 as in RFC 9562, appendix B.2.
+    pub(crate) fn derive<P: AsRef<[u8]>>(&self, parts: impl IntoIterator<Item = P>) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.0);
+        parts.into_iter().for_each(|part| update_prefixed(&mut digest, part.as_ref()));
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&digest.finalize()[..16]);
+        uuid[6] = uuid[6] & 0x0f | 0x80; // version 8
+        uuid[8] = uuid[8] & 0x3f | 0x80; // the variant of RFC 9562
+        let hex = format!("{:032x}", u128::from_be_bytes(uuid));
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    }
+
     /// A key from bytes that [`as_bytes`](Self::as_bytes) returned.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
@@ -97,6 +110,28 @@ mod tests {
             Key::new("orders", "8e03978e-40d5-43e8-bc93-6894a57f9324").to_string(),
             "9f3e59eda139af218da33ca6b8d5da628ef7283502bb29533894b404fd3f9703"
         );
+    }
+
+    /// Other services keep derived keys: a release that derives them differently repeats calls.
+    #[test]
+    fn derived_keys_are_pinned() {
+        let key = Key::new("orders", "8e03978e-40d5-43e8-bc93-6894a57f9324");
+        assert_eq!(key.derive(["stripe", "charge"]), "7d96929e-73f7-8b3e-a338-9eb48cdbeaea");
+    }
+
+    #[test]
+    fn different_parts_never_share_a_derived_key() {
+        let (key, other) = (Key::new("", "k-1"), Key::new("", "k-2"));
+        let derived = [
+            key.derive([""; 0]),
+            key.derive([""]),
+            key.derive(["ab"]),
+            key.derive(["a", "b"]),
+            key.derive(["", "ab"]),
+            other.derive(["ab"]),
+        ];
+        let distinct: std::collections::HashSet<_> = derived.iter().collect();
+        assert_eq!(distinct.len(), derived.len(), "{derived:?}");
     }
 
     #[test]

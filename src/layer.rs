@@ -2,14 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Method, request};
+use http::{HeaderMap, Method, request, response};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, Idempotency, RecordPolicy,
+    Backend, BackendFailure, Idempotency, RecordPolicy, Runs,
     answer::Wording,
     closure::Closure,
-    protocol::{Protocol, Terms},
+    protocol::{Lease, Protocol, Terms, Word},
+    waiting::WaitingRoom,
 };
 
 /// Makes a service safe to retry: each request with an idempotency key runs once, and every duplicate gets the first
@@ -28,6 +29,7 @@ pub struct IdempotencyLayer<B> {
 pub(crate) struct Shared<B> {
     pub(crate) protocol: Arc<Protocol<B>>,
     pub(crate) settings: Settings,
+    pub(crate) waiting_room: WaitingRoom,
 }
 
 /// A question about the head of a request.
@@ -49,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) request_limit: usize,
     /// In bytes.
     pub(crate) response_limit: usize,
+    /// How long a request waits for the one that it repeats.
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -63,6 +67,7 @@ impl Default for Settings {
             on_rejection: None,
             request_limit: 2 << 20,
             response_limit: 1 << 20,
+            wait: None,
         }
     }
 }
@@ -73,6 +78,21 @@ impl Settings {
         match &self.cover {
             None => matches!(parts.method, Method::POST | Method::PATCH),
             Some(predicate) => predicate(parts),
+        }
+    }
+}
+
+impl<B: Backend> Shared<B> {
+    /// Whether a run counts as not having happened, now that its response is known to its end.
+    pub(crate) fn releases_at_end(
+        &self,
+        lease: &Lease<B>,
+        head: &response::Parts,
+        trailers: Option<&HeaderMap>,
+    ) -> bool {
+        match lease.run().word() {
+            Some(word) => word == Word::Release,
+            None => !self.protocol.terms().at_most_once && self.settings.record.releases_at_end(head, trailers),
         }
     }
 }
@@ -141,6 +161,23 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|_, terms| terms.backend_timeout = timeout)
     }
 
+    /// Lets a request that repeats one in progress wait for its response, at most as long as `max`. Default: it gets 409
+    /// at once, which many clients do not retry.
+    ///
+    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one. Whose `max`
+    /// is over gets 409, as does whoever comes while 1,024 requests of the layer wait: each keeps its body in memory,
+    /// up to the [limit](Self::limits). Waiting takes no readiness of the inner service and nothing of the backend that
+    /// others could need. A request that waits ends with its client.
+    ///
+    /// # Panics
+    ///
+    /// When `max` is shorter than 1 millisecond, as no run could end meanwhile, or longer than 100 years.
+    #[track_caller]
+    pub fn wait(self, max: Duration) -> Self {
+        assert_possible("a wait", max, Duration::from_millis(1));
+        self.with(|settings, _| settings.wait = Some(max))
+    }
+
     /// The largest request body that is read, and the largest response body that is recorded, in bytes. Default: 2 MiB
     /// and 1 MiB.
     ///
@@ -161,6 +198,14 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|_, terms| terms.at_most_once = true)
     }
 
+    /// The live runs of this layer, its clones and all services made by them, for a graceful shutdown.
+    ///
+    /// Ask the finished layer: a setting that is changed later makes a layer with live runs of its own.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        Runs::new(Arc::clone(self.shared.protocol.census()))
+    }
+
     /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
     #[track_caller]
     pub(crate) fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
@@ -175,7 +220,13 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 
     fn assemble(backend: Arc<B>, terms: Terms, settings: Settings) -> Self {
-        Self { shared: Arc::new(Shared { protocol: Arc::new(Protocol::new(backend, terms)), settings }) }
+        Self {
+            shared: Arc::new(Shared {
+                protocol: Arc::new(Protocol::new(backend, terms)),
+                settings,
+                waiting_room: WaitingRoom::default(),
+            }),
+        }
     }
 }
 

@@ -21,7 +21,7 @@
 //! # What it does not promise
 //!
 //! Exactly-once. A handler that is killed, or stalls past its lease, may have had effects, and the next attempt runs
-//! again; so does an attempt after a 5xx or a panic. To make the *effect* unique, put the key, which the layer hands
+//! again; so does an attempt after a 5xx or a panic, unless the handler has said [`Run::keep`]. To make the *effect* unique, put the key, which the layer hands
 //! over as [`Run::key`], under a UNIQUE constraint in the handler's own transaction. A backend that forgets (eviction, a
 //! failover that loses writes, a flush) forgets the promise too.
 //!
@@ -53,20 +53,23 @@
 //! |---|---|
 //! | is the first with its key | the handler's |
 //! | repeats a completed one | the first response, with `idempotent-replayed: true` |
-//! | repeats one that is running | 409, `Retry-After: 1` |
+//! | repeats one that is running | 409, `Retry-After: 1`, or, with [`wait`](IdempotencyLayer::wait), the first response when it is there |
 //! | repeats one whose response was too large to keep, or an event stream | 409 |
 //! | uses the key of another request | 422 |
 //! | has an invalid key, or two | 400 |
 //! | has a body above the limit (2 MiB), or one that takes longer than 30 seconds | 413, 408 |
 //! | comes while the backend does not answer | 503, `Retry-After: 1` |
 //!
-//! The layer's own answers are problem documents (RFC 9457); their response extensions hold a [`Rejection`].
+//! The layer's own answers are problem documents (RFC 9457); their response extensions hold a [`Rejection`]. Those of
+//! every guarded response hold an [`Outcome`].
 //!
 //! To gRPC requests these answers are responses of trailers only. See [`Rejection`] for their status codes.
 //!
 //! A response is recorded unless it is a 5xx, 408, 425, 429 or 401, or, for gRPC, ends with a status that says that the
 //! server failed or was not ready: then the key is released and the next attempt runs. So it is when a response's body
 //! fails midway.
+//!
+//! The handler can say otherwise: [`Run::keep`], [`Run::keep_without_body`], [`Run::release`].
 //!
 //! A response of unknown length is recorded while it is sent: its frames go out as the handler makes them, and only the
 //! end waits until the record is durable. When the backend does not answer then, the trailers say
@@ -85,7 +88,7 @@
 //! # Cancel safety
 //!
 //! Dropping the response future before a claim was sent stops the request. Later it moves the run to the tokio runtime,
-//! which finishes and records it. The layer needs a tokio runtime with its timer enabled.
+//! which finishes and records it; [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
 //!
 //! # Features
 //!
@@ -114,6 +117,7 @@ mod identity;
 mod key;
 mod layer;
 mod names;
+mod outcome;
 mod pipe;
 mod policy;
 // Public for the tests alone, which walk the model and this code side by side.
@@ -126,11 +130,13 @@ mod protocol;
 mod record;
 mod rejection;
 mod run;
+mod runs;
 mod service;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod token;
 mod unprotected;
+mod waiting;
 
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
@@ -143,10 +149,12 @@ pub use self::{
     future::ResponseFuture,
     key::Key,
     layer::IdempotencyLayer,
+    outcome::Outcome,
     policy::RecordPolicy,
     record::Record,
     rejection::Rejection,
     run::Run,
+    runs::Runs,
     service::Idempotency,
     token::Token,
     unprotected::BackendFailure,

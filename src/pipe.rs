@@ -25,7 +25,7 @@ use crate::{
     capture::whole_response,
     layer::Shared,
     policy,
-    protocol::{Completion, Lease},
+    protocol::{Completion, Lease, Word},
 };
 
 /// What the run hands to its client.
@@ -96,12 +96,17 @@ impl<B: Backend> Recording<B> {
 
     /// The response is complete: it may end as soon as its record is durable.
     async fn end<R>(self, data: Bytes, mut trailers: Option<HeaderMap>, client: &UnboundedSender<Piece<R>>) {
-        let record = &self.shared.settings.record;
-        if !self.lease.is_at_most_once() && record.releases_at_end(&self.head, trailers.as_ref()) {
+        let fingerprint = self.lease.fingerprint();
+        if self.shared.releases_at_end(&self.lease, &self.head, trailers.as_ref()) {
             self.lease.release().await;
         } else {
-            let whole = Whole { data, trailers: trailers.clone() };
-            let record = whole_response(record, &self.lease.fingerprint(), &self.head, &whole);
+            let record = match self.lease.run().word() {
+                Some(Word::KeepWithoutBody) => Record::tombstone(&fingerprint),
+                _ => {
+                    let whole = Whole { data, trailers: trailers.clone() };
+                    whole_response(&self.shared.settings.record, &fingerprint, &self.head, &whole)
+                }
+            };
             match self.lease.complete(record).await {
                 Completion::Stored => {}
                 Completion::Unanswered => policy::mark_not_stored(trailers.get_or_insert_default()),

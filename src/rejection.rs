@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::{ResponseBody, grpc};
+use crate::{Outcome, ResponseBody, grpc};
 
 /// Why the layer answered a request itself. Found in the extensions of such a response.
 ///
@@ -110,6 +110,7 @@ impl Rejection {
             Dialect::Grpc => self.trailers_only(),
         };
         response.extensions_mut().insert(self);
+        response.extensions_mut().insert(Outcome::from(self));
         response
     }
 
@@ -181,7 +182,7 @@ impl Rejection {
             Self::NotKept => problem!(
                 CONFLICT 409, grpc "6", "NotKept", retryable: false,
                 "Response was not kept",
-                "A request with this idempotency key has been executed, but its response was too large to keep, or a stream of events."
+                "A request with this idempotency key has been executed, but its response was not kept, for example because it was too large or a stream."
             ),
             Self::OutcomeUnknown => problem!(
                 CONFLICT 409, grpc "6", "OutcomeUnknown", retryable: false,

@@ -5,7 +5,7 @@ use http::{Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BackendError, BackendErrorKind, RequestBody, ResponseBody, body::Whole, layer::Settings, policy};
+use crate::{BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, body::Whole, layer::Settings, policy};
 
 /// What becomes of a request with a key when the backend does not answer its claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -43,5 +43,6 @@ where
     let mut response = inner.call(Request::from_parts(parts, RequestBody::whole(body))).await?;
     policy::strip_markers(response.headers_mut());
     policy::mark_not_stored(response.headers_mut());
+    response.extensions_mut().insert(Outcome::NotStored);
     Ok(response.map(ResponseBody::untouched))
 }

@@ -88,13 +88,13 @@ async fn the_inner_one_of_two_layers_allocates_nothing() {
     assert_eq!(least(&mut twice, "twice"), least(&mut once, "once"));
 }
 
-/// Figures to hold: they may go down, and go up only with a reason.
+/// Figures to hold: they may go down, and go up only with a reason. Three each are for the `Outcome`.
 #[tokio::test]
 async fn a_guarded_request_allocates_little() {
     let mut service = layer().layer(Bare);
     let first = least(&mut service, "k");
     let replay = least(&mut service, "k");
     println!("allocations: first {first}, replay {replay}");
-    assert!(first <= 9, "a first request allocates {first} times");
-    assert!(replay <= 6, "a replay allocates {replay} times");
+    assert!(first <= 12, "a first request allocates {first} times");
+    assert!(replay <= 9, "a replay allocates {replay} times");
 }

@@ -16,8 +16,9 @@ struct Example {
 }
 
 impl Example {
-    fn start(name: &str, commands: usize) -> Self {
-        let mut process = Command::new(path(name)).stdout(Stdio::piped()).spawn().expect("the example starts");
+    fn start(name: &str, arguments: &[&str], commands: usize) -> Self {
+        let mut process =
+            Command::new(path(name)).args(arguments).stdout(Stdio::piped()).spawn().expect("the example starts");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
         let url = lines.next().unwrap().strip_prefix("listening on ").expect("says where it listens").to_owned();
         let commands = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).take(commands).collect();
@@ -48,7 +49,7 @@ fn shell(command: &str) -> String {
 
 #[test]
 fn the_commands_that_the_axum_example_prints_show_what_it_says() {
-    let example = Example::start("axum", 3);
+    let example = Example::start("axum", &[], 3);
     let [post, twenty_posts, get] = &example.commands[..] else { panic!("three commands: {:?}", example.commands) };
 
     let (first, second) = (shell(post), shell(post));
@@ -73,20 +74,54 @@ fn the_commands_that_the_axum_example_prints_show_what_it_says() {
 }
 
 #[test]
+fn the_axum_example_lets_duplicates_wait() {
+    let example = Example::start("axum", &["--wait", "30000"], 3);
+    let [_, twenty_posts, get] = &example.commands[..] else { panic!("three commands: {:?}", example.commands) };
+    assert_eq!(shell(twenty_posts).lines().collect::<Vec<_>>(), ["201"; 20]);
+    let executed = shell(get);
+    assert!(executed.starts_with(r#"{"count":1,"#), "{executed}");
+
+    let example = Example::start("axum", &["--port", "0", "--wait", "0"], 3);
+    let answers = shell(&example.commands[1]);
+    assert_eq!(answers.lines().filter(|&line| line == "409").count(), 19, "{answers}");
+}
+
+#[test]
+fn the_axum_example_stops_after_the_runs_whose_client_has_left() {
+    let mut process = Command::new(path("axum")).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let url = lines.next().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+    // curl leaves (28) while its payment is made.
+    shell(&format!(
+        "curl -s --max-time 0.5 '{url}/payments?delay_ms=3000' -H 'X-Idempotency-Key: k-1' \
+         -H 'Content-Type: application/json' -d '{{\"amount\":1,\"currency\":\"eur\"}}' || test $? = 28"
+    ));
+    shell(&format!("kill -INT {}", process.id()));
+    let said: Vec<_> = lines.skip_while(|line| !line.starts_with("stop")).collect();
+    assert_eq!(said, ["stopping, runs left: 1", "stopped, runs left: 0"]);
+    assert!(process.wait().unwrap().success());
+}
+
+#[test]
 fn the_axum_example_refuses_arguments_that_it_does_not_know() {
-    for arguments in [&["--port", "99999"][..], &["--port"], &["--host", "0.0.0.0"]] {
+    for (arguments, wrong) in [
+        (&["--port", "99999"][..], "--port"),
+        (&["--port"], "--port"),
+        (&["--host", "0.0.0.0"], "--host"),
+        (&["--port", "0", "--wait", "-1"], "--wait"),
+    ] {
         let mut process =
             Command::new(path("axum")).args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut said = String::new();
         process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert!(!process.wait().unwrap().success());
-        assert!(said.contains("--port"), "{said}");
+        assert!(said.contains(wrong), "{said}");
     }
 }
 
 #[test]
 fn the_commands_that_the_tonic_example_prints_show_what_it_says() {
-    let example = Example::start("tonic", 3);
+    let example = Example::start("tonic", &[], 3);
     let [pay, pay_more, history] = &example.commands[..] else { panic!("three commands: {:?}", example.commands) };
     assert_eq!(shell(pay), "Payment { id: 1, amount: 1200 } executed\n");
     assert_eq!(shell(pay), "Payment { id: 1, amount: 1200 } replayed\n");
@@ -97,7 +132,7 @@ fn the_commands_that_the_tonic_example_prints_show_what_it_says() {
 
 #[test]
 fn the_commands_that_the_hyper_example_prints_show_what_it_says() {
-    let example = Example::start("hyper", 2);
+    let example = Example::start("hyper", &[], 2);
     let [post, stream] = &example.commands[..] else { panic!("two commands: {:?}", example.commands) };
     let (first, second) = (shell(post), shell(post));
     assert!(first.contains("\r\n\r\nrun 1 of this service\n"), "{first}");

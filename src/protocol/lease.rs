@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    LiveRun, Protocol,
+    LiveRun, Protocol, Word,
+    census::Counted,
     retry::{Patience, answered},
 };
 use crate::{Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Ownership, Record};
@@ -16,6 +17,7 @@ use crate::{Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Ownersh
 pub struct Lease<B: Backend> {
     protocol: Arc<Protocol<B>>,
     run: Arc<LiveRun>,
+    _counted: Counted,
 }
 
 /// What became of a record.
@@ -39,18 +41,21 @@ enum Verdict {
 }
 
 impl<B: Backend> Lease<B> {
-    pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun) -> Self {
+    pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun, counted: Counted) -> Self {
         let run = Arc::new(run);
         protocol.renew_after(&run, run.started);
-        Self { protocol: Arc::clone(protocol), run }
+        Self { protocol: Arc::clone(protocol), run, _counted: counted }
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.run.fingerprint
     }
 
-    pub(crate) fn is_at_most_once(&self) -> bool {
-        self.protocol.terms.at_most_once
+    /// What becomes of the key when the run fails, if that is not left to the circumstances: the handler's word, or, at
+    /// most once, it is kept.
+    pub(crate) fn keeps_failure(&self) -> Option<bool> {
+        let word = self.run.word().map(|word| word != Word::Release);
+        word.or(self.protocol.terms.at_most_once.then_some(true))
     }
 
     pub(crate) fn run(&self) -> &Arc<LiveRun> {
@@ -88,9 +93,9 @@ impl<B: Backend> Lease<B> {
         let _ = self.settle(Verdict::Release).await;
     }
 
-    /// Ends a run that has failed: gives the key back, or, at most once, keeps it for good.
+    /// Ends a run that has failed: gives the key back, or keeps it for good, if the handler said so or at most once.
     pub async fn fail(self) {
-        if self.protocol.terms.at_most_once {
+        if self.keeps_failure() == Some(true) {
             let record = Record::outcome_unknown(&self.run.fingerprint);
             let _ = self.settle(Verdict::Complete(record)).await;
         } else {

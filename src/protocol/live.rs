@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::word::{LastWord, Word};
 use crate::{Fingerprint, Key, Token};
 
 /// One run, from its claim until the backend has answered its end, as this process sees it.
@@ -27,6 +28,7 @@ pub(crate) struct LiveRun {
     pub(super) term: Duration,
     state: Mutex<State>,
     lost: AtomicBool,
+    word: LastWord,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,16 @@ struct State {
 impl LiveRun {
     pub(super) fn new(key: Key, token: Token, fingerprint: Fingerprint, sent: Instant, term: Duration) -> Self {
         let state = State { deadline: private_deadline(sent, term), due: None, ended: false };
-        Self { key, token, fingerprint, started: sent, term, state: Mutex::new(state), lost: AtomicBool::new(false) }
+        Self {
+            key,
+            token,
+            fingerprint,
+            started: sent,
+            term,
+            state: Mutex::new(state),
+            lost: AtomicBool::new(false),
+            word: LastWord::default(),
+        }
     }
 
     /// Until when this process may take the claim for its own, by its own clock.
@@ -82,6 +93,15 @@ impl LiveRun {
 
     pub(crate) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn say(&self, word: Word) {
+        self.word.say(word);
+    }
+
+    /// The handler's last word, if it has said one.
+    pub(crate) fn word(&self) -> Option<Word> {
+        self.word.get()
     }
 }
 

@@ -4,19 +4,23 @@
 //! record `docs/decisions/0001-protocol.md`; each of them is there because leaving it out lets a handler run twice, or
 //! a key stay locked, after a handful of faults.
 
+mod census;
 mod lease;
 mod live;
 mod renewer;
 mod retry;
+mod wait;
 mod watchdog;
+mod word;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use self::lease::{Completion, Lease};
-pub(crate) use self::live::LiveRun;
+pub(crate) use self::{census::Census, live::LiveRun, word::Word};
 use self::{
+    census::Counted,
     live::LiveRuns,
     retry::{Patience, answered},
 };
@@ -68,6 +72,7 @@ pub struct Protocol<B> {
     backend: Arc<B>,
     terms: Terms,
     live: Arc<LiveRuns>,
+    census: Arc<Census>,
     behind: Arc<Semaphore>,
 }
 
@@ -89,7 +94,7 @@ pub enum Refusal {
 impl<B: Backend> Protocol<B> {
     /// A protocol over `backend` without any run.
     pub fn new(backend: Arc<B>, terms: Terms) -> Self {
-        Self { backend, terms, live: Arc::default(), behind: Arc::new(Semaphore::new(BEHIND)) }
+        Self { backend, terms, live: Arc::default(), census: Arc::default(), behind: Arc::new(Semaphore::new(BEHIND)) }
     }
 
     pub(crate) fn backend(&self) -> &Arc<B> {
@@ -100,8 +105,13 @@ impl<B: Backend> Protocol<B> {
         &self.terms
     }
 
+    pub(crate) fn census(&self) -> &Arc<Census> {
+        &self.census
+    }
+
     /// Claims `key` for a run of the request that `fingerprint` stands for.
     pub async fn claim(self: &Arc<Self>, key: Key, fingerprint: Fingerprint) -> Result<Lease<B>, Refusal> {
+        let counted = Counted::new(&self.census);
         // Sendings of an earlier token that may reach the backend after all and claim the key for nobody.
         let mut astray = false;
         for _ in 0..ROUNDS {
@@ -114,7 +124,7 @@ impl<B: Backend> Protocol<B> {
             });
             match answer.await {
                 Ok(Claim::Acquired) => match self.entitle(key, token, fingerprint, sent).await {
-                    Ok(Some(lease)) => return Ok(lease),
+                    Ok(Some(run)) => return Ok(Lease::begin(self, run, counted)),
                     // The lease may be over, so nothing may start on it. Left alone, it would refuse the next round.
                     Ok(None) => {
                         astray |= sendings > 1;
@@ -138,17 +148,17 @@ impl<B: Backend> Protocol<B> {
         Err(Refusal::Unavailable(BackendError::timed_out()))
     }
 
-    /// The lease that an acquired claim gives, unless it may be over already.
+    /// The run that an acquired claim entitles to, unless its lease may be over already.
     ///
     /// Its length counts from the *first* sending of the token: the backend counts from when that one arrived, which
     /// may have been long before the reply to a later one.
     async fn entitle(
-        self: &Arc<Self>,
+        &self,
         key: Key,
         token: Token,
         fingerprint: Fingerprint,
         mut sent: Instant,
-    ) -> Result<Option<Lease<B>>, BackendError> {
+    ) -> Result<Option<LiveRun>, BackendError> {
         if self.terms.at_most_once {
             sent = Instant::now();
             let extended = answered(self.step(), || self.backend.renew(&key, token, self.terms.retention)).await?;
@@ -157,7 +167,7 @@ impl<B: Backend> Protocol<B> {
             }
         }
         let run = LiveRun::new(key, token, fingerprint, sent, self.terms.term());
-        Ok(run.is_entitled(Instant::now()).then(|| Lease::begin(self, run)))
+        Ok(run.is_entitled(Instant::now()).then_some(run))
     }
 
     /// Gives up a claim that may have been made: a release follows in the background, until it is answered or the

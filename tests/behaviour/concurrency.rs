@@ -7,11 +7,14 @@ use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
 use super::support::{Answer, Client, Handler, payment, serve};
 
-const MANY: usize = 1000;
+pub(crate) const MANY: usize = 1000;
 
 /// Five HTTP/2 connections, below their 200 streams each, for nine tenths of the requests; one HTTP/1 connection for
 /// each of the others. So few file descriptors suffice.
-async fn send_many(server: std::net::SocketAddr, request: impl Fn(usize) -> Request<Body>) -> JoinSet<Answer> {
+pub(crate) async fn send_many(
+    server: std::net::SocketAddr,
+    request: impl Fn(usize) -> Request<Body>,
+) -> JoinSet<Answer> {
     let mut http2 = Vec::new();
     for _ in 0..5 {
         http2.push(Client::http2(server).await);

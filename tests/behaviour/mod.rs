@@ -15,6 +15,7 @@ pub(crate) mod outcomes;
 pub(crate) mod replay;
 pub(crate) mod streams;
 pub(crate) mod support;
+pub(crate) mod waiting;
 
 /// Runs every test over backends that `$backend` makes, one for each.
 macro_rules! suite {
@@ -26,6 +27,11 @@ macro_rules! suite {
                 a_thousand_distinct_keys_run_at_once;
             differential:
                 a_first_response_is_what_it_would_be_without_the_layer;
+            waiting:
+                a_thousand_waiters_get_one_answer,
+                a_waiter_takes_over_from_a_run_that_fails,
+                waiters_that_hang_up_are_gone,
+                a_wait_that_takes_too_long_is_refused;
             replay:
                 a_replay_equals_the_first_response,
                 a_replay_has_the_same_bytes_on_the_wire,

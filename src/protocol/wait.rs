@@ -1,0 +1,27 @@
+//! Waiting for the end of a run that another request holds. Whoever waits only reads.
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Protocol, Refusal, judge};
+use crate::{Backend, BackendError, Entry, Fingerprint, Key};
+
+impl<B: Backend> Protocol<B> {
+    /// Waits until nothing is stored under `key`, so that it can be claimed.
+    ///
+    /// # Errors
+    ///
+    /// Why the request that `fingerprint` stands for does not run: the key's run has completed, is still in progress
+    /// at `until`, or is by now that of another request; or the backend failed, or had not answered a time-out later.
+    pub async fn until_free(&self, key: Key, fingerprint: Fingerprint, until: Instant) -> Result<(), Refusal> {
+        let entry = match timeout_at(until + self.terms.backend_timeout, self.backend.wait(&key, until)).await {
+            Ok(Ok(entry)) => entry,
+            Ok(Err(error)) => return Err(Refusal::Unavailable(error)),
+            Err(_elapsed) => return Err(Refusal::Unavailable(BackendError::timed_out())),
+        };
+        match entry {
+            None => Ok(()),
+            Some(Entry::Completed(record)) => Err(judge(&record.fingerprint(), &fingerprint, Refusal::Replay(record))),
+            Some(Entry::InProgress { fingerprint: holder }) => Err(judge(&holder, &fingerprint, Refusal::InProgress)),
+        }
+    }
+}
