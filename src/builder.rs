@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, request};
 
-use crate::{Backend, BackendFailure, IdempotencyLayer, RecordPolicy, Rejection, closure::Closure};
+use crate::{Backend, BackendFailure, FingerprintPolicy, IdempotencyLayer, RecordPolicy, Rejection, closure::Closure};
 
 impl<B: Backend> IdempotencyLayer<B> {
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
@@ -59,7 +59,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use tower_idempotency::{BackendFailure, IdempotencyLayer, MemoryBackend};
+    /// use tower_idempotency::{BackendFailure, FingerprintPolicy, IdempotencyLayer, MemoryBackend};
     ///
     /// // For effects that may happen twice but must not fail to happen.
     /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_backend_failure(BackendFailure::RunUnprotected);
@@ -118,5 +118,20 @@ impl<B: Backend> IdempotencyLayer<B> {
         wording: impl Fn(Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         self.with(|settings, _| settings.on_rejection = Some(Closure(Arc::new(wording))))
+    }
+
+    /// What makes two requests with one key the same request. Default: method, authority, path, query and the bytes of
+    /// the body.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{FingerprintPolicy, IdempotencyLayer, MemoryBackend};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new())
+    ///     .fingerprint(FingerprintPolicy::default().header("api-version"));
+    /// # }
+    /// ```
+    pub fn fingerprint(self, policy: FingerprintPolicy) -> Self {
+        self.with(|settings, _| settings.fingerprint = policy)
     }
 }

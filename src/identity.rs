@@ -30,7 +30,7 @@ impl Settings {
 
     /// What a request is. A principal stands for its credentials, which may change while it does not.
     pub(crate) fn fingerprint(&self, parts: &request::Parts, body: &[u8]) -> Fingerprint {
-        let fingerprint = Fingerprint::of_request(parts, body);
+        let fingerprint = self.fingerprint.fingerprint(parts, body);
         if self.scope.is_some() { fingerprint.without_credentials() } else { fingerprint }
     }
 }

@@ -6,7 +6,7 @@ use http::{Method, request};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, Idempotency, RecordPolicy,
+    Backend, BackendFailure, FingerprintPolicy, Idempotency, RecordPolicy,
     answer::Wording,
     closure::Closure,
     protocol::{Protocol, Terms},
@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     /// `None`: POST and PATCH.
     pub(crate) cover: Option<Closure<Predicate>>,
     pub(crate) scope: Option<Closure<Principal>>,
+    pub(crate) fingerprint: FingerprintPolicy,
     pub(crate) backend_failure: BackendFailure,
     pub(crate) record: RecordPolicy,
     pub(crate) on_rejection: Option<Closure<Wording>>,
@@ -58,6 +59,7 @@ impl Default for Settings {
             require_key: false,
             cover: None,
             scope: None,
+            fingerprint: FingerprintPolicy::default(),
             backend_failure: BackendFailure::Refuse,
             record: RecordPolicy::default(),
             on_rejection: None,

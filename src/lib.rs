@@ -85,6 +85,7 @@
 //! |---|---|---|
 //! | `memory` | yes | [`MemoryBackend`] |
 //! | `axum` | no | the fingerprint uses axum's `OriginalUri` |
+//! | `json` | no | keys and fingerprints from JSON bodies: [`FingerprintPolicy`] |
 //! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -98,10 +99,13 @@ mod closure;
 mod codec;
 mod error;
 mod fingerprint;
+mod fingerprint_policy;
 mod flow;
 mod future;
 mod header_key;
 mod identity;
+#[cfg(feature = "json")]
+mod json;
 mod key;
 mod layer;
 mod names;
@@ -130,6 +134,7 @@ pub use self::{
     codec::DecodeError,
     error::{BackendError, BackendErrorKind},
     fingerprint::Fingerprint,
+    fingerprint_policy::FingerprintPolicy,
     future::ResponseFuture,
     key::Key,
     layer::IdempotencyLayer,
