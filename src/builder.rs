@@ -6,9 +6,27 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, request};
 
-use crate::{Backend, BackendFailure, FingerprintPolicy, IdempotencyLayer, RecordPolicy, Rejection, closure::Closure};
+use crate::{
+    Backend, BackendFailure, FingerprintPolicy, IdempotencyLayer, KeySource, RecordPolicy, Rejection, closure::Closure,
+};
 
 impl<B: Backend> IdempotencyLayer<B> {
+    /// Where a request carries its key. Default: the header `X-Idempotency-Key` or `Idempotency-Key`.
+    ///
+    /// A key that is looked for in the body makes the layer read every covered request up to its
+    /// [limit](Self::limits), keyed or not.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{IdempotencyLayer, KeySource, MemoryBackend};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).key(KeySource::header("webhook-id"));
+    /// # }
+    /// ```
+    pub fn key(self, source: impl Into<KeySource>) -> Self {
+        self.with(|settings, _| settings.key = source.into())
+    }
+
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
     /// PATCH.
     ///

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use crate::{
     Backend, Fingerprint, Record, Rejection, RequestBody, ResponseBody, Run,
+    admission::Admission,
     body::{Unread, Whole},
     capture::{Captured, capture, declared_length, whole_response},
     codec::Content,
@@ -19,17 +20,19 @@ use crate::{
     layer::Shared,
     policy,
     protocol::{Completion, Lease, Refusal},
-    unprotected::unprotected,
+    unprotected::{pass, unprotected},
 };
 
 /// How long a client may take to send the body of its request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Tells the story of one guarded request. Every early return gives the readiness of `inner` back.
+/// Tells the story of one guarded request. `identity` is `None` when its key may be in its body.
+///
+/// Every early return gives the readiness of `inner` back.
 pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
     shared: Arc<Shared<B>>,
     mut inner: S,
-    identity: Identity,
+    identity: Option<Identity>,
     mut parts: request::Parts,
     body: ReqBody,
     client: Client,
@@ -43,6 +46,11 @@ where
     let body = match read_request(&parts, body, shared.settings.request_limit).await {
         Ok(body) => body,
         Err(rejection) => return Ok(rejection.response()),
+    };
+    let identity = match identity.map_or_else(|| shared.settings.admit(&parts, Some(&body.data)), Admission::Guard) {
+        Admission::Guard(identity) => identity,
+        Admission::Reject(rejection) => return Ok(rejection.response()),
+        Admission::Bypass | Admission::ReadBody => return pass(inner, parts, RequestBody::whole(body)).await,
     };
     let fingerprint = shared.settings.fingerprint(&parts, &body.data);
 

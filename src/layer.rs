@@ -6,7 +6,7 @@ use http::{Method, request};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, FingerprintPolicy, Idempotency, RecordPolicy,
+    Backend, BackendFailure, FingerprintPolicy, Idempotency, KeySource, RecordPolicy,
     answer::Wording,
     closure::Closure,
     protocol::{Protocol, Terms},
@@ -38,6 +38,7 @@ type Principal = dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) namespace: String,
+    pub(crate) key: KeySource,
     pub(crate) require_key: bool,
     /// `None`: POST and PATCH.
     pub(crate) cover: Option<Closure<Predicate>>,
@@ -56,6 +57,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: String::new(),
+            key: KeySource::default(),
             require_key: false,
             cover: None,
             scope: None,

@@ -85,11 +85,12 @@
 //! |---|---|---|
 //! | `memory` | yes | [`MemoryBackend`] |
 //! | `axum` | no | the fingerprint uses axum's `OriginalUri` |
-//! | `json` | no | keys and fingerprints from JSON bodies: [`FingerprintPolicy`] |
+//! | `json` | no | keys and fingerprints from JSON bodies: [`KeySource`], [`FingerprintPolicy`] |
 //! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admission;
 mod answer;
 mod backend;
 mod body;
@@ -107,6 +108,7 @@ mod identity;
 #[cfg(feature = "json")]
 mod json;
 mod key;
+mod key_source;
 mod layer;
 mod names;
 mod policy;
@@ -137,6 +139,7 @@ pub use self::{
     fingerprint_policy::FingerprintPolicy,
     future::ResponseFuture,
     key::Key,
+    key_source::KeySource,
     layer::IdempotencyLayer,
     policy::RecordPolicy,
     record::Record,

@@ -28,20 +28,33 @@ impl Settings {
     }
 }
 
-/// Runs a request that has no claim.
+/// Runs a request without a claim, and says so.
 pub(crate) async fn unprotected<S, ReqBody, ResBody>(
-    mut inner: S,
+    inner: S,
     mut parts: request::Parts,
     body: Whole,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
     S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
-    ReqBody: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
     policy::strip_markers(&mut parts.headers);
-    let mut response = inner.call(Request::from_parts(parts, RequestBody::whole(body))).await?;
+    let mut response = pass(inner, parts, RequestBody::whole(body)).await?;
     policy::strip_markers(response.headers_mut());
     policy::mark_not_stored(response.headers_mut());
+    Ok(response)
+}
+
+/// Passes on a request that turned out to have no key, once its body has been read.
+pub(crate) async fn pass<S, ReqBody, ResBody>(
+    mut inner: S,
+    parts: request::Parts,
+    body: RequestBody<ReqBody>,
+) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+where
+    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+    ResBody: Body<Data = Bytes>,
+{
+    let response = inner.call(Request::from_parts(parts, body)).await?;
     Ok(response.map(ResponseBody::untouched))
 }

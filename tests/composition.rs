@@ -26,8 +26,8 @@ use hyper_util::{
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use tower_idempotency::{
-    BackendFailure, BoxBackend, FingerprintPolicy, Idempotency, IdempotencyLayer, MemoryBackend, RecordPolicy,
-    Rejection, RequestBody, ResponseBody, ResponseFuture,
+    BackendFailure, BoxBackend, FingerprintPolicy, Idempotency, IdempotencyLayer, KeySource, MemoryBackend,
+    RecordPolicy, Rejection, RequestBody, ResponseBody, ResponseFuture,
 };
 
 /// How often a handler ran.
@@ -388,4 +388,9 @@ fn impossible_settings_panic_at_the_call() {
     }
     assert!(std::panic::catch_unwind(|| drop(RecordPolicy::default().drop_header("é"))).is_err());
     assert!(std::panic::catch_unwind(|| drop(FingerprintPolicy::default().header("é"))).is_err());
+    assert!(std::panic::catch_unwind(|| drop(KeySource::header("é"))).is_err());
+    #[cfg(feature = "json")]
+    for impossible in [&[][..], &["$.a"], &["/a", "b"], &["/a~2"]] {
+        assert!(std::panic::catch_unwind(|| drop(KeySource::json_pointers(impossible.iter().copied()))).is_err());
+    }
 }
