@@ -9,6 +9,8 @@ pub(crate) enum Admission {
     Bypass,
     /// Its key may be in its body.
     ReadBody,
+    /// It has no key, and may be known by its body.
+    HashBody,
     Guard(Identity),
     Reject(Rejection),
 }
@@ -23,17 +25,29 @@ impl Settings {
         }
         match self.key.find(parts, body) {
             Ok(Found::Nothing) if self.require_key => Admission::Reject(Rejection::KeyMissing),
-            Ok(Found::Nothing) => Admission::Bypass,
             Ok(_) if is_upgrade(parts) => Admission::Bypass,
+            Ok(Found::Nothing) => self.admit_without_key(parts, body),
             Ok(Found::Unread) => Admission::ReadBody,
             Ok(Found::Key(text)) => self.identify(parts, text),
             Err(rejection) => Admission::Reject(rejection),
         }
     }
 
+    fn admit_without_key(&self, parts: &Parts, body: Option<&[u8]>) -> Admission {
+        match (&self.key.body_hash, body) {
+            (Some(hash), _) if !hash.applies(self, parts) => Admission::Bypass,
+            (Some(_), None) => Admission::HashBody,
+            (Some(hash), Some(body)) => match hash.identity(self, parts, body) {
+                Some(identity) => self.guard(parts, identity),
+                None => Admission::Bypass,
+            },
+            (None, _) => Admission::Bypass,
+        }
+    }
+
     fn identify(&self, parts: &Parts, text: KeyText) -> Admission {
         match self.scope(parts) {
-            Ok(scope) => self.guard(parts, Identity { text, scope }),
+            Ok(scope) => self.guard(parts, Identity { text, scope, window: None }),
             Err(rejection) => Admission::Reject(rejection),
         }
     }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::{Response, request};
 
 use crate::{
-    Backend, BackendFailure, FingerprintPolicy, IdempotencyLayer, KeySource, RecordPolicy, Rejection, closure::Closure,
+    Backend, BackendFailure, BodyHash, FingerprintPolicy, IdempotencyLayer, KeySource, RecordPolicy, Rejection,
+    closure::Closure,
 };
 
 impl<B: Backend> IdempotencyLayer<B> {
@@ -23,8 +24,39 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// let layer = IdempotencyLayer::new(MemoryBackend::new()).key(KeySource::header("webhook-id"));
     /// # }
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `source` is or has a [`BodyHash`] and [`require_key`](Self::require_key) or
+    /// [`at_most_once`](Self::at_most_once) is set.
+    #[track_caller]
     pub fn key(self, source: impl Into<KeySource>) -> Self {
-        self.with(|settings, _| settings.key = source.into())
+        self.with(|settings, _| {
+            let earlier = settings.key.body_hash.take();
+            settings.key = source.into();
+            settings.key.body_hash = settings.key.body_hash.take().or(earlier);
+        })
+    }
+
+    /// Knows a request without a key by its body. Default: off, it passes unprotected.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use std::time::Duration;
+    /// use tower_idempotency::{BodyHash, IdempotencyLayer, MemoryBackend};
+    ///
+    /// // A double click on "pay" pays once.
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new())
+    ///     .or_body_hash(BodyHash::per_caller(Duration::from_secs(10)));
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When [`require_key`](Self::require_key) or [`at_most_once`](Self::at_most_once) is set.
+    #[track_caller]
+    pub fn or_body_hash(self, hash: BodyHash) -> Self {
+        self.with(|settings, _| settings.key.body_hash = Some(hash))
     }
 
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
@@ -77,7 +109,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use tower_idempotency::{BackendFailure, FingerprintPolicy, IdempotencyLayer, MemoryBackend};
+    /// use tower_idempotency::{BackendFailure, BodyHash, FingerprintPolicy, IdempotencyLayer, MemoryBackend};
     ///
     /// // For effects that may happen twice but must not fail to happen.
     /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_backend_failure(BackendFailure::RunUnprotected);

@@ -1,38 +1,32 @@
 //! The way of a guarded request, from top to bottom:
 //! key -> fingerprint -> claim -> run -> record -> respond.
 
-use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, request, response};
+use http::{Method, Request, Response, header, request, response};
 use http_body::Body;
-use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::{
     Backend, Fingerprint, Record, Rejection, RequestBody, ResponseBody, Run,
     admission::Admission,
-    body::{Unread, Whole},
-    capture::{Captured, capture, declared_length, whole_response},
+    body::Whole,
+    capture::{Captured, capture, whole_response},
     codec::Content,
     future::Client,
-    identity::Identity,
     layer::Shared,
     policy,
     protocol::{Completion, Lease, Refusal},
-    unprotected::{pass, unprotected},
+    reading::{Read, read},
+    unprotected::{pass, unprotected, untouched},
 };
 
-/// How long a client may take to send the body of its request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Tells the story of one guarded request. `identity` is `None` when its key may be in its body.
-///
-/// Every early return gives the readiness of `inner` back.
+/// Tells the story of one guarded request. Every early return gives the readiness of `inner` back.
 pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
     shared: Arc<Shared<B>>,
     mut inner: S,
-    identity: Option<Identity>,
+    admission: Admission,
     mut parts: request::Parts,
     body: ReqBody,
     client: Client,
@@ -43,55 +37,39 @@ where
     ReqBody: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let body = match read_request(&parts, body, shared.settings.request_limit).await {
-        Ok(body) => body,
+    let (identity, body) = match read(&shared.settings, admission, &parts, body).await {
+        Ok(Read::Guard(identity, body)) => (identity, body),
+        Ok(Read::Pass(body)) => return pass(inner, parts, body).await,
         Err(rejection) => return Ok(rejection.response()),
     };
-    let identity = match identity.map_or_else(|| shared.settings.admit(&parts, Some(&body.data)), Admission::Guard) {
-        Admission::Guard(identity) => identity,
-        Admission::Reject(rejection) => return Ok(rejection.response()),
-        Admission::Bypass | Admission::ReadBody => return pass(inner, parts, RequestBody::whole(body)).await,
-    };
-    let fingerprint = shared.settings.fingerprint(&parts, &body.data);
+    let fingerprint = shared.settings.fingerprint(&identity, &parts, &body.data);
 
     client.may_leave();
     let lease = match shared.protocol.claim(identity.key(&shared.settings.namespace), fingerprint).await {
-        Ok(lease) => lease,
-        Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&error) => {
+        Ok(lease) => lease.keep_for(identity.window),
+        Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&identity, &error) => {
             return unprotected(inner, parts, body).await;
         }
         Err(refusal) => return Ok(answer(refusal)),
     };
 
     policy::strip_markers(&mut parts.headers);
+    let hashed = identity.window.is_some();
     parts.extensions.insert(Run::new(identity.text, Arc::clone(lease.run())));
     let method = parts.method.clone();
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     match catch_panic(async { inner.call(request).await }).await {
+        Ok(Ok(response)) if hashed && response.headers().contains_key(header::SET_COOKIE) => {
+            lease.release().await;
+            Ok(untouched(response))
+        }
         Ok(Ok(response)) => Ok(conclude(&shared, lease, &client, fingerprint, &method, response).await),
         Ok(Err(error)) => {
             lease.fail().await;
             Err(error)
         }
         Err(panic) => unwind(lease, &client, panic).await,
-    }
-}
-
-/// Reads the body of a request. A declared length above the limit is refused before anything is read.
-async fn read_request<B>(parts: &request::Parts, body: B, limit: usize) -> Result<Whole, Rejection>
-where
-    B: Body<Data = Bytes>,
-{
-    if body.size_hint().lower() > limit as u64 || declared_length(&parts.headers).is_some_and(|len| len > limit as u64)
-    {
-        return Err(Rejection::BodyTooLarge);
-    }
-    match timeout(BODY_TIMEOUT, Whole::read(pin!(body), limit)).await {
-        Ok(Ok(whole)) => Ok(whole),
-        Ok(Err(Unread::TooLarge(_))) => Err(Rejection::BodyTooLarge),
-        Ok(Err(Unread::Failed(..))) => Err(Rejection::BodyUnreadable),
-        Err(_elapsed) => Err(Rejection::BodyTimedOut),
     }
 }
 

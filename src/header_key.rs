@@ -63,7 +63,11 @@ impl KeyText {
 
     /// The key of a value that is none itself.
     pub(crate) fn digest_of(value: &[u8]) -> Self {
-        let text = format!("sha256:{}", Key::from_bytes(Sha256::digest(value).into()));
+        Self::of_digest(Sha256::digest(value).into())
+    }
+
+    pub(crate) fn of_digest(digest: [u8; Key::LEN]) -> Self {
+        let text = format!("sha256:{}", Key::from_bytes(digest));
         Self(HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("sha256"))) // visible ASCII
     }
 

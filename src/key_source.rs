@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, request::Parts};
 
-use crate::{closure::Closure, header_key::KeyText, policy::header_name, rejection::Rejection};
+use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name, rejection::Rejection};
 
 /// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
 ///
@@ -30,7 +30,11 @@ use crate::{closure::Closure, header_key::KeyText, policy::header_name, rejectio
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct KeySource(Vec<Source>);
+pub struct KeySource {
+    first_of: Vec<Source>,
+    /// What a request is known by where none of them finds a key.
+    pub(crate) body_hash: Option<BodyHash>,
+}
 
 #[derive(Debug, Clone)]
 enum Source {
@@ -54,7 +58,14 @@ pub(crate) enum Found {
 
 impl Default for KeySource {
     fn default() -> Self {
-        Self(vec![Source::Twins])
+        Self::only(Source::Twins)
+    }
+}
+
+/// No key at all: every request is known by its body.
+impl From<BodyHash> for KeySource {
+    fn from(body_hash: BodyHash) -> Self {
+        Self { first_of: Vec::new(), body_hash: Some(body_hash) }
     }
 }
 
@@ -66,7 +77,7 @@ impl KeySource {
     /// When `name` is not a header name.
     #[track_caller]
     pub fn header(name: &str) -> Self {
-        Self(vec![Source::Header(header_name(name))])
+        Self::only(Source::Header(header_name(name)))
     }
 
     /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
@@ -99,24 +110,30 @@ impl KeySource {
         for pointer in &pointers {
             assert!(crate::json::is_pointer(pointer), "{pointer:?} is not a JSON pointer, such as \"/event/id\"");
         }
-        Self(vec![Source::JsonPointers(pointers)])
+        Self::only(Source::JsonPointers(pointers))
     }
 
     /// What `choice`, given head and body, returns. The body is read first.
     pub fn by<T: AsRef<[u8]>>(choice: impl Fn(&Parts, &[u8]) -> Option<T> + Send + Sync + 'static) -> Self {
         let choice = move |parts: &Parts, body: &[u8]| choice(parts, body).map(|key| key.as_ref().to_vec());
-        Self(vec![Source::Chosen(Closure(Arc::new(choice)))])
+        Self::only(Source::Chosen(Closure(Arc::new(choice))))
     }
 
-    /// `other` where this source finds nothing.
+    /// `other` where this source finds nothing. A [`BodyHash`] comes last, wherever it stands.
     pub fn or(mut self, other: impl Into<Self>) -> Self {
-        self.0.extend(other.into().0);
+        let other = other.into();
+        self.first_of.extend(other.first_of);
+        self.body_hash = other.body_hash.or(self.body_hash);
         self
+    }
+
+    fn only(source: Source) -> Self {
+        Self { first_of: vec![source], body_hash: None }
     }
 
     /// Looks for the key of a request whose body is `body`, if it has been read.
     pub(crate) fn find(&self, parts: &Parts, body: Option<&[u8]>) -> Result<Found, Rejection> {
-        for source in &self.0 {
+        for source in &self.first_of {
             let found = match (source, body) {
                 (Source::Twins, _) => KeyText::of(&parts.headers)?,
                 (Source::Header(name), _) => KeyText::in_header(&parts.headers, name)?,

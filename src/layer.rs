@@ -10,6 +10,7 @@ use crate::{
     answer::Wording,
     closure::Closure,
     protocol::{Protocol, Terms},
+    times::assert_possible,
 };
 
 /// Makes a service safe to retry: each request with an idempotency key runs once, and every duplicate gets the first
@@ -94,6 +95,11 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 
     /// Answers 400 to a covered request without a key. Default: it passes unprotected.
+    ///
+    /// # Panics
+    ///
+    /// Together with a [`BodyHash`](crate::BodyHash), which is for requests without a key.
+    #[track_caller]
     pub fn require_key(self) -> Self {
         self.with(|settings, _| settings.require_key = true)
     }
@@ -159,7 +165,8 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// Together with [`BackendFailure::RunUnprotected`], which may run a request any number of times.
+    /// Together with [`BackendFailure::RunUnprotected`] or a [`BodyHash`](crate::BodyHash), which may run a request any
+    /// number of times.
     #[track_caller]
     pub fn at_most_once(self) -> Self {
         self.with(|_, terms| terms.at_most_once = true)
@@ -175,20 +182,16 @@ impl<B: Backend> IdempotencyLayer<B> {
             !terms.at_most_once || settings.backend_failure == BackendFailure::Refuse,
             "at_most_once refuses what RunUnprotected would repeat: choose one"
         );
+        if settings.key.body_hash.is_some() {
+            assert!(!terms.at_most_once, "at_most_once refuses what a body hash would run unrecorded: choose one");
+            assert!(!settings.require_key, "require_key refuses what a body hash would know: choose one");
+        }
         Self::assemble(Arc::clone(self.shared.protocol.backend()), terms, settings)
     }
 
     fn assemble(backend: Arc<B>, terms: Terms, settings: Settings) -> Self {
         Self { shared: Arc::new(Shared { protocol: Arc::new(Protocol::new(backend, terms)), settings }) }
     }
-}
-
-/// The upper bound keeps every deadline within what the system's clock can count.
-#[track_caller]
-fn assert_possible(what: &str, length: Duration, shortest: Duration) {
-    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    assert!(length >= shortest, "{what} of {length:?} is too short: at least {shortest:?}");
-    assert!(length <= LONGEST, "{what} of {length:?} is too long: at most 100 years");
 }
 
 impl<S, B> Layer<S> for IdempotencyLayer<B> {

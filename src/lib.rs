@@ -94,6 +94,7 @@ mod admission;
 mod answer;
 mod backend;
 mod body;
+mod body_hash;
 mod builder;
 mod capture;
 mod closure;
@@ -119,12 +120,14 @@ pub mod protocol;
 #[cfg(not(feature = "test-util"))]
 #[allow(unreachable_pub)]
 mod protocol;
+mod reading;
 mod record;
 mod rejection;
 mod run;
 mod service;
 #[cfg(feature = "test-util")]
 pub mod testing;
+mod times;
 mod token;
 mod unprotected;
 
@@ -133,6 +136,7 @@ pub use self::backend::MemoryBackend;
 pub use self::{
     backend::{Backend, BoxBackend, Claim, Entry, Ownership},
     body::{RequestBody, ResponseBody},
+    body_hash::BodyHash,
     codec::DecodeError,
     error::{BackendError, BackendErrorKind},
     fingerprint::Fingerprint,

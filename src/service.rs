@@ -50,7 +50,7 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let identity = match self.shared.settings.admit(&parts, None) {
+        let admission = match self.shared.settings.admit(&parts, None) {
             Admission::Bypass => {
                 let request = Request::from_parts(parts, RequestBody::untouched(body));
                 return ResponseFuture::bypass(self.inner.call(request));
@@ -59,12 +59,11 @@ where
                 drop(self.take_ready());
                 return ResponseFuture::rejected(self.shared.settings.word(rejection.response()));
             }
-            Admission::Guard(identity) => Some(identity),
-            Admission::ReadBody => None,
+            admission => admission,
         };
         let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
         ResponseFuture::guarded(Guarded::new(|client| async move {
-            let response = flow::guarded(Arc::clone(&shared), ready, identity, parts, body, client).await?;
+            let response = flow::guarded(Arc::clone(&shared), ready, admission, parts, body, client).await?;
             Ok(shared.settings.word(response))
         }))
     }

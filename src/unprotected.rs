@@ -5,7 +5,9 @@ use http::{Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BackendError, BackendErrorKind, RequestBody, ResponseBody, body::Whole, layer::Settings, policy};
+use crate::{
+    BackendError, BackendErrorKind, RequestBody, ResponseBody, body::Whole, identity::Identity, layer::Settings, policy,
+};
 
 /// What becomes of a request with a key when the backend does not answer its claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -23,8 +25,9 @@ pub enum BackendFailure {
 
 impl Settings {
     /// Whether a request whose claim ended in `error` runs without one.
-    pub(crate) fn runs_unprotected(&self, error: &BackendError) -> bool {
-        self.backend_failure == BackendFailure::RunUnprotected && error.kind() != BackendErrorKind::Corrupt
+    pub(crate) fn runs_unprotected(&self, identity: &Identity, error: &BackendError) -> bool {
+        let wanted = identity.window.is_some() || self.backend_failure == BackendFailure::RunUnprotected;
+        wanted && error.kind() != BackendErrorKind::Corrupt
     }
 }
 
@@ -57,4 +60,10 @@ where
 {
     let response = inner.call(Request::from_parts(parts, body)).await?;
     Ok(response.map(ResponseBody::untouched))
+}
+
+/// A response that is sent and not recorded.
+pub(crate) fn untouched<B: Body>(mut response: Response<B>) -> Response<ResponseBody<B>> {
+    policy::strip_markers(response.headers_mut());
+    response.map(ResponseBody::untouched)
 }
