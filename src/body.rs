@@ -27,6 +27,7 @@ pin_project! {
     enum RequestKind<B> {
         Untouched { #[pin] body: B },
         Whole { whole: Whole },
+        Continued { read: Bytes, rest: Pin<Box<B>> },
     }
 }
 
@@ -136,6 +137,21 @@ impl<B> RequestBody<B> {
     pub(crate) fn whole(whole: Whole) -> Self {
         Self { kind: RequestKind::Whole { whole } }
     }
+
+    /// What was read of a body, and then the rest of it.
+    pub(crate) fn continued(read: Bytes, rest: Pin<Box<B>>) -> Self {
+        Self { kind: RequestKind::Continued { read, rest } }
+    }
+}
+
+/// The size of a body with so many bytes before it.
+fn longer(rest: &SizeHint, before: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(rest.lower() + before);
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper + before);
+    }
+    hint
 }
 
 impl<B> ResponseBody<B> {
@@ -174,6 +190,8 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
         match self.project().kind.project() {
             RequestKindProj::Untouched { body } => body.poll_frame(cx),
             RequestKindProj::Whole { whole } => Poll::Ready(whole.next_frame().map(Ok)),
+            RequestKindProj::Continued { read, rest } if read.is_empty() => rest.as_mut().poll_frame(cx),
+            RequestKindProj::Continued { read, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(read))))),
         }
     }
 
@@ -181,6 +199,7 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
         match &self.kind {
             RequestKind::Untouched { body } => body.is_end_stream(),
             RequestKind::Whole { whole } => whole.is_end_stream(),
+            RequestKind::Continued { read, rest } => read.is_empty() && rest.is_end_stream(),
         }
     }
 
@@ -188,6 +207,7 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
         match &self.kind {
             RequestKind::Untouched { body } => body.size_hint(),
             RequestKind::Whole { whole } => whole.size_hint(),
+            RequestKind::Continued { read, rest } => longer(&rest.size_hint(), read.len() as u64),
         }
     }
 }

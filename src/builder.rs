@@ -6,9 +6,59 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, request};
 
-use crate::{Backend, BackendFailure, IdempotencyLayer, RecordPolicy, Rejection, closure::Closure};
+use crate::{
+    Backend, BackendFailure, BodyHash, FingerprintPolicy, IdempotencyLayer, KeySource, RecordPolicy, Rejection,
+    closure::Closure,
+};
 
 impl<B: Backend> IdempotencyLayer<B> {
+    /// Where a request carries its key. Default: the header `X-Idempotency-Key` or `Idempotency-Key`.
+    ///
+    /// A key that is looked for in the body makes the layer read every covered request up to its
+    /// [limit](Self::limits), keyed or not.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{IdempotencyLayer, KeySource, MemoryBackend};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).key(KeySource::header("webhook-id"));
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `source` is or has a [`BodyHash`] and [`require_key`](Self::require_key) or
+    /// [`at_most_once`](Self::at_most_once) is set.
+    #[track_caller]
+    pub fn key(self, source: impl Into<KeySource>) -> Self {
+        self.with(|settings, _| {
+            let earlier = settings.key.body_hash.take();
+            settings.key = source.into();
+            settings.key.body_hash = settings.key.body_hash.take().or(earlier);
+        })
+    }
+
+    /// Knows a request without a key by its body. Default: off, it passes unprotected.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use std::time::Duration;
+    /// use tower_idempotency::{BodyHash, IdempotencyLayer, MemoryBackend};
+    ///
+    /// // A double click on "pay" pays once.
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new())
+    ///     .or_body_hash(BodyHash::per_caller(Duration::from_secs(10)));
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When [`require_key`](Self::require_key) or [`at_most_once`](Self::at_most_once) is set.
+    #[track_caller]
+    pub fn or_body_hash(self, hash: BodyHash) -> Self {
+        self.with(|settings, _| settings.key.body_hash = Some(hash))
+    }
+
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
     /// PATCH.
     ///
@@ -59,7 +109,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use tower_idempotency::{BackendFailure, IdempotencyLayer, MemoryBackend};
+    /// use tower_idempotency::{BackendFailure, BodyHash, FingerprintPolicy, IdempotencyLayer, MemoryBackend};
     ///
     /// // For effects that may happen twice but must not fail to happen.
     /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_backend_failure(BackendFailure::RunUnprotected);
@@ -118,5 +168,20 @@ impl<B: Backend> IdempotencyLayer<B> {
         wording: impl Fn(Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         self.with(|settings, _| settings.on_rejection = Some(Closure(Arc::new(wording))))
+    }
+
+    /// What makes two requests with one key the same request. Default: method, authority, path, query and the bytes of
+    /// the body.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use tower_idempotency::{FingerprintPolicy, IdempotencyLayer, MemoryBackend};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new())
+    ///     .fingerprint(FingerprintPolicy::default().header("api-version"));
+    /// # }
+    /// ```
+    pub fn fingerprint(self, policy: FingerprintPolicy) -> Self {
+        self.with(|settings, _| settings.fingerprint = policy)
     }
 }

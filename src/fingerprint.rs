@@ -39,16 +39,8 @@ impl Fingerprint {
         Self { request: Sha256::digest(bytes).into(), credentials: [0; CREDENTIALS_LEN] }
     }
 
-    /// The fingerprint of an HTTP request: SHA-256 over the length-prefixed method, authority, path with query, and
-    /// body, and a digest of its own over the `Authorization` header.
-    pub(crate) fn of_request(parts: &Parts, body: &[u8]) -> Self {
-        let uri = original_uri(parts);
-        let mut digest = Sha256::new();
-        update_prefixed(&mut digest, parts.method.as_str().as_bytes());
-        update_prefixed(&mut digest, &authority(parts));
-        update_prefixed(&mut digest, uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
-        digest.update(body);
-        Self { request: digest.finalize().into(), credentials: credentials(&parts.headers) }
+    pub(crate) fn new(request: [u8; REQUEST_LEN], credentials: [u8; CREDENTIALS_LEN]) -> Self {
+        Self { request, credentials }
     }
 
     /// The same request, known by its key's scope and not by its credentials.
@@ -95,6 +87,14 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// Feeds the method, the authority, and the path with its query, each behind its length.
+pub(crate) fn update_target(digest: &mut Sha256, parts: &Parts) {
+    update_prefixed(digest, parts.method.as_str().as_bytes());
+    update_prefixed(digest, &authority(parts));
+    let target = original_uri(parts).path_and_query().map_or("/", |target| target.as_str());
+    update_prefixed(digest, target.as_bytes());
+}
+
 /// The target as the client sent it. axum's `nest` strips its prefix from the URI and keeps the whole one aside.
 #[cfg(feature = "axum")]
 fn original_uri(parts: &Parts) -> &http::Uri {
@@ -119,7 +119,7 @@ fn authority(parts: &Parts) -> Cow<'_, [u8]> {
 }
 
 /// A digest of every `Authorization` line; zeros when there is none.
-fn credentials(headers: &HeaderMap) -> [u8; CREDENTIALS_LEN] {
+pub(crate) fn credentials(headers: &HeaderMap) -> [u8; CREDENTIALS_LEN] {
     let mut credentials = [0; CREDENTIALS_LEN];
     let mut lines = headers.get_all(header::AUTHORIZATION).iter().peekable();
     if lines.peek().is_some() {

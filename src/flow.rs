@@ -1,32 +1,29 @@
 //! The way of a guarded request, from top to bottom:
 //! key -> fingerprint -> claim (or wait) -> run -> record -> respond.
 
-use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, request, response};
+use http::{Method, Request, Response, header, request, response};
 use http_body::Body;
-use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::{
     Backend, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
-    body::{BoxError, Unread, Whole},
-    capture::{Captured, capture, declared_length, whole_response},
+    admission::Admission,
+    body::{BoxError, Whole},
+    capture::{Captured, capture, whole_response},
     codec::Content,
     future::Client,
-    identity::Identity,
     layer::Shared,
     pipe::Recording,
     policy,
     protocol::{Completion, Lease, Refusal, Word},
+    reading::{Read, read},
     rejection::Dialect,
-    unprotected::unprotected,
+    unprotected::{pass, unprotected, untouched},
     waiting,
 };
-
-/// How long a client may take to send the body of its request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What has to be known of a request until it is answered.
 struct Asked {
@@ -39,7 +36,7 @@ struct Asked {
 pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
     shared: Arc<Shared<B>>,
     mut inner: S,
-    identity: Identity,
+    admission: Admission,
     mut parts: request::Parts,
     body: ReqBody,
     client: Client,
@@ -51,49 +48,39 @@ where
     ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
     let asked = Asked { method: parts.method.clone(), dialect: Dialect::of(&parts.headers), client };
-    let body = match read_request(&parts, body, shared.settings.request_limit).await {
-        Ok(body) => body,
+    let (identity, body) = match read(&shared.settings, admission, &parts, body).await {
+        Ok(Read::Guard(identity, body)) => (identity, body),
+        Ok(Read::Pass(body)) => return pass(inner, parts, body).await,
         Err(rejection) => return Ok(rejection.response(asked.dialect)),
     };
-    let fingerprint = shared.settings.fingerprint(&parts, &body.data);
+    let fingerprint = shared.settings.fingerprint(&identity, &parts, &body.data);
 
     let key = identity.key(&shared.settings.namespace);
-    let lease = match waiting::claim(&shared, &mut inner, key, fingerprint, &asked.client).await? {
-        Ok(lease) => lease,
-        Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&error) => {
+    let wait = shared.settings.wait_for(&identity);
+    let lease = match waiting::claim(&shared, &mut inner, key, fingerprint, wait, &asked.client).await? {
+        Ok(lease) => lease.keep_for(identity.window),
+        Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&identity, &error) => {
             return unprotected(inner, parts, body).await;
         }
         Err(refusal) => return Ok(answer(refusal, asked.dialect)),
     };
 
     policy::strip_markers(&mut parts.headers);
+    let hashed = identity.window.is_some();
     parts.extensions.insert(Run::new(identity.text, Arc::clone(lease.run())));
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     match catch_panic(async { inner.call(request).await }).await {
+        Ok(Ok(response)) if hashed && response.headers().contains_key(header::SET_COOKIE) => {
+            lease.release().await;
+            Ok(untouched(response))
+        }
         Ok(Ok(response)) => Ok(conclude(&shared, lease, &asked, response).await),
         Ok(Err(error)) => {
             lease.fail().await;
             Err(error)
         }
         Err(panic) => unwind(lease, &asked.client, panic).await,
-    }
-}
-
-/// Reads the body of a request. A declared length above the limit is refused before anything is read.
-async fn read_request<B>(parts: &request::Parts, body: B, limit: usize) -> Result<Whole, Rejection>
-where
-    B: Body<Data = Bytes>,
-{
-    if body.size_hint().lower() > limit as u64 || declared_length(&parts.headers).is_some_and(|len| len > limit as u64)
-    {
-        return Err(Rejection::BodyTooLarge);
-    }
-    match timeout(BODY_TIMEOUT, Whole::read(pin!(body), limit)).await {
-        Ok(Ok(whole)) => Ok(whole),
-        Ok(Err(Unread::TooLarge(_))) => Err(Rejection::BodyTooLarge),
-        Ok(Err(Unread::Failed(..))) => Err(Rejection::BodyUnreadable),
-        Err(_elapsed) => Err(Rejection::BodyTimedOut),
     }
 }
 

@@ -1,8 +1,9 @@
-//! The key that a client sends in a header.
+//! The text of a key, and how a client sends it in a header.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
 
-use crate::rejection::Rejection;
+use crate::{Key, rejection::Rejection};
 
 /// The header of the mission, and its twin of draft-ietf-httpapi-idempotency-key-header.
 const NAMES: [HeaderName; 2] =
@@ -25,7 +26,7 @@ impl KeyText {
         }
     }
 
-    fn in_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Rejection> {
+    pub(crate) fn in_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Rejection> {
         // The common case first: without a key no iterator is made.
         let Some(value) = headers.get(name) else { return Ok(None) };
         if headers.get_all(name).iter().nth(1).is_some() {
@@ -49,6 +50,25 @@ impl KeyText {
     fn valid(text: &HeaderValue) -> Option<Self> {
         let visible = text.as_bytes().iter().all(u8::is_ascii_graphic);
         (visible && (1..=MAX_LEN).contains(&text.len())).then(|| Self(text.clone()))
+    }
+
+    /// The key that a value found elsewhere means: itself if it can be a key, else its digest. `None`: it is empty.
+    pub(crate) fn of_value(value: &[u8]) -> Option<Self> {
+        if value.is_empty() {
+            return None;
+        }
+        let itself = HeaderValue::from_bytes(value).ok().and_then(|text| Self::valid(&text));
+        Some(itself.unwrap_or_else(|| Self::digest_of(value)))
+    }
+
+    /// The key of a value that is none itself.
+    pub(crate) fn digest_of(value: &[u8]) -> Self {
+        Self::of_digest(Sha256::digest(value).into())
+    }
+
+    pub(crate) fn of_digest(digest: [u8; Key::LEN]) -> Self {
+        let text = format!("sha256:{}", Key::from_bytes(digest));
+        Self(HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("sha256"))) // visible ASCII
     }
 
     pub(crate) fn as_str(&self) -> &str {

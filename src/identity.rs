@@ -1,5 +1,7 @@
 //! [`Identity`]: which key, and whose.
 
+use std::time::Duration;
+
 use http::request;
 
 use crate::{Fingerprint, Key, header_key::KeyText, layer::Settings, rejection::Rejection};
@@ -10,11 +12,14 @@ pub(crate) struct Identity {
     pub(crate) text: KeyText,
     /// The principal, where the service tells principals apart.
     pub(crate) scope: Option<Vec<u8>>,
+    /// How long its record lives, where the request is known by its body.
+    pub(crate) window: Option<Duration>,
 }
 
 impl Identity {
     pub(crate) fn key(&self, namespace: &str) -> Key {
-        Key::scoped(namespace, self.scope.as_deref(), self.text.as_str().as_bytes())
+        let derive = if self.window.is_some() { Key::hashed } else { Key::scoped };
+        derive(namespace, self.scope.as_deref(), self.text.as_str().as_bytes())
     }
 }
 
@@ -28,9 +33,13 @@ impl Settings {
         }
     }
 
-    /// What a request is. A principal stands for its credentials, which may change while it does not.
-    pub(crate) fn fingerprint(&self, parts: &request::Parts, body: &[u8]) -> Fingerprint {
-        let fingerprint = Fingerprint::of_request(parts, body);
-        if self.scope.is_some() { fingerprint.without_credentials() } else { fingerprint }
+    /// What a request is. A principal stands for its credentials, which may change while it does not. A request that is
+    /// known by its body is that.
+    pub(crate) fn fingerprint(&self, identity: &Identity, parts: &request::Parts, body: &[u8]) -> Fingerprint {
+        if identity.window.is_some() {
+            return Fingerprint::of(identity.text.as_str());
+        }
+        let fingerprint = self.fingerprint.fingerprint(parts, body);
+        if identity.scope.is_some() { fingerprint.without_credentials() } else { fingerprint }
     }
 }

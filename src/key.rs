@@ -25,11 +25,20 @@ impl Key {
         Self::scoped(namespace, None, text.as_ref())
     }
 
-    /// All parts but the last carry their length, so that no two triples hash the same bytes.
     pub(crate) fn scoped(namespace: &str, scope: Option<&[u8]>, text: &[u8]) -> Self {
+        Self::digest(namespace, u8::from(scope.is_some()), scope, text)
+    }
+
+    /// The key of a request that is known by its body: no text that a client sends has the same.
+    pub(crate) fn hashed(namespace: &str, scope: Option<&[u8]>, text: &[u8]) -> Self {
+        Self::digest(namespace, 2 + u8::from(scope.is_some()), scope, text)
+    }
+
+    /// All parts but the last carry their length, so that no two of them hash the same bytes.
+    fn digest(namespace: &str, kind: u8, scope: Option<&[u8]>, text: &[u8]) -> Self {
         let mut digest = Sha256::new();
         update_prefixed(&mut digest, namespace.as_bytes());
-        digest.update([u8::from(scope.is_some())]);
+        digest.update([kind]);
         update_prefixed(&mut digest, scope.unwrap_or_default());
         digest.update(text);
         Self(digest.finalize().into())
@@ -98,6 +107,8 @@ mod tests {
             Key::scoped("", Some(b""), b"ab"),
             Key::scoped("", Some(b"a"), b"b"),
             Key::scoped("a", Some(b"b"), b""),
+            Key::hashed("", None, b"ab"),
+            Key::hashed("", Some(b"a"), b"b"),
         ];
         let distinct: std::collections::HashSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());

@@ -6,10 +6,11 @@ use http::{HeaderMap, Method, request, response};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, Idempotency, RecordPolicy, Runs,
+    Backend, BackendFailure, FingerprintPolicy, Idempotency, KeySource, RecordPolicy, Runs,
     answer::Wording,
     closure::Closure,
     protocol::{Lease, Protocol, Terms, Word},
+    times::assert_possible,
     waiting::WaitingRoom,
 };
 
@@ -40,10 +41,12 @@ type Principal = dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) namespace: String,
+    pub(crate) key: KeySource,
     pub(crate) require_key: bool,
     /// `None`: POST and PATCH.
     pub(crate) cover: Option<Closure<Predicate>>,
     pub(crate) scope: Option<Closure<Principal>>,
+    pub(crate) fingerprint: FingerprintPolicy,
     pub(crate) backend_failure: BackendFailure,
     pub(crate) record: RecordPolicy,
     pub(crate) on_rejection: Option<Closure<Wording>>,
@@ -59,9 +62,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: String::new(),
+            key: KeySource::default(),
             require_key: false,
             cover: None,
             scope: None,
+            fingerprint: FingerprintPolicy::default(),
             backend_failure: BackendFailure::Refuse,
             record: RecordPolicy::default(),
             on_rejection: None,
@@ -110,6 +115,11 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 
     /// Answers 400 to a covered request without a key. Default: it passes unprotected.
+    ///
+    /// # Panics
+    ///
+    /// Together with a [`BodyHash`](crate::BodyHash), which is for requests without a key.
+    #[track_caller]
     pub fn require_key(self) -> Self {
         self.with(|settings, _| settings.require_key = true)
     }
@@ -192,7 +202,8 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// Together with [`BackendFailure::RunUnprotected`], which may run a request any number of times.
+    /// Together with [`BackendFailure::RunUnprotected`] or a [`BodyHash`](crate::BodyHash), which may run a request any
+    /// number of times.
     #[track_caller]
     pub fn at_most_once(self) -> Self {
         self.with(|_, terms| terms.at_most_once = true)
@@ -216,6 +227,10 @@ impl<B: Backend> IdempotencyLayer<B> {
             !terms.at_most_once || settings.backend_failure == BackendFailure::Refuse,
             "at_most_once refuses what RunUnprotected would repeat: choose one"
         );
+        if settings.key.body_hash.is_some() {
+            assert!(!terms.at_most_once, "at_most_once refuses what a body hash would run unrecorded: choose one");
+            assert!(!settings.require_key, "require_key refuses what a body hash would know: choose one");
+        }
         Self::assemble(Arc::clone(self.shared.protocol.backend()), terms, settings)
     }
 
@@ -228,14 +243,6 @@ impl<B: Backend> IdempotencyLayer<B> {
             }),
         }
     }
-}
-
-/// The upper bound keeps every deadline within what the system's clock can count.
-#[track_caller]
-fn assert_possible(what: &str, length: Duration, shortest: Duration) {
-    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    assert!(length >= shortest, "{what} of {length:?} is too short: at least {shortest:?}");
-    assert!(length <= LONGEST, "{what} of {length:?} is too long: at most 100 years");
 }
 
 impl<S, B> Layer<S> for IdempotencyLayer<B> {

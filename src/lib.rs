@@ -96,25 +96,32 @@
 //! |---|---|---|
 //! | `memory` | yes | [`MemoryBackend`] |
 //! | `axum` | no | the fingerprint uses axum's `OriginalUri` |
+//! | `json` | no | keys and fingerprints from JSON bodies: [`KeySource`], [`FingerprintPolicy`] |
 //! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admission;
 mod answer;
 mod backend;
 mod body;
+mod body_hash;
 mod builder;
 mod capture;
 mod closure;
 mod codec;
 mod error;
 mod fingerprint;
+mod fingerprint_policy;
 mod flow;
 mod future;
 mod grpc;
 mod header_key;
 mod identity;
+#[cfg(feature = "json")]
+mod json;
 mod key;
+mod key_source;
 mod layer;
 mod names;
 mod outcome;
@@ -127,6 +134,7 @@ pub mod protocol;
 #[cfg(not(feature = "test-util"))]
 #[allow(unreachable_pub)]
 mod protocol;
+mod reading;
 mod record;
 mod rejection;
 mod run;
@@ -134,6 +142,7 @@ mod runs;
 mod service;
 #[cfg(feature = "test-util")]
 pub mod testing;
+mod times;
 mod token;
 mod unprotected;
 mod waiting;
@@ -143,11 +152,14 @@ pub use self::backend::MemoryBackend;
 pub use self::{
     backend::{Backend, BoxBackend, Claim, Entry, Ownership},
     body::{RequestBody, ResponseBody},
+    body_hash::BodyHash,
     codec::DecodeError,
     error::{BackendError, BackendErrorKind},
     fingerprint::Fingerprint,
+    fingerprint_policy::FingerprintPolicy,
     future::ResponseFuture,
     key::Key,
+    key_source::KeySource,
     layer::IdempotencyLayer,
     outcome::Outcome,
     policy::RecordPolicy,

@@ -7,19 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header, request::Parts};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    Backend, RequestBody, ResponseBody, ResponseFuture, Run,
-    body::BoxError,
-    flow,
-    future::Guarded,
-    header_key::KeyText,
-    identity::Identity,
-    layer::Shared,
-    rejection::{Dialect, Rejection},
+    Backend, RequestBody, ResponseBody, ResponseFuture, admission::Admission, body::BoxError, flow, future::Guarded,
+    layer::Shared, rejection::Dialect,
 };
 
 /// Runs each request with an idempotency key once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
@@ -56,24 +50,23 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        match self.shared.admit(&parts) {
+        let admission = match self.shared.settings.admit(&parts, None) {
             Admission::Bypass => {
                 let request = Request::from_parts(parts, RequestBody::untouched(body));
-                ResponseFuture::bypass(self.inner.call(request))
-            }
-            Admission::Guard(identity) => {
-                let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-                ResponseFuture::guarded(Guarded::new(|client| async move {
-                    let response = flow::guarded(Arc::clone(&shared), ready, identity, parts, body, client).await?;
-                    Ok(shared.settings.word(response))
-                }))
+                return ResponseFuture::bypass(self.inner.call(request));
             }
             Admission::Reject(rejection) => {
                 let dialect = Dialect::of(&parts.headers);
                 drop(self.take_ready());
-                ResponseFuture::rejected(self.shared.settings.word(rejection.response(dialect)))
+                return ResponseFuture::rejected(self.shared.settings.word(rejection.response(dialect)));
             }
-        }
+            admission => admission,
+        };
+        let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
+        ResponseFuture::guarded(Guarded::new(|client| async move {
+            let response = flow::guarded(Arc::clone(&shared), ready, admission, parts, body, client).await?;
+            Ok(shared.settings.word(response))
+        }))
     }
 }
 
@@ -84,51 +77,6 @@ impl<S: Clone, B> Idempotency<S, B> {
         let not_ready = self.inner.clone();
         mem::replace(&mut self.inner, not_ready)
     }
-}
-
-/// What is to be done with a request.
-enum Admission {
-    Bypass,
-    Guard(Identity),
-    Reject(Rejection),
-}
-
-impl<B> Shared<B> {
-    /// Takes no allocation, no lock and no backend call for a request that is bypassed.
-    fn admit(&self, parts: &Parts) -> Admission {
-        if !self.settings.covers(parts) {
-            return Admission::Bypass;
-        }
-        match KeyText::of(&parts.headers) {
-            Ok(None) if self.settings.require_key => Admission::Reject(Rejection::KeyMissing),
-            Ok(None) => Admission::Bypass,
-            Ok(Some(_)) if is_upgrade(parts) => Admission::Bypass,
-            Ok(Some(text)) => self.identify(parts, text),
-            Err(rejection) => Admission::Reject(rejection),
-        }
-    }
-
-    fn identify(&self, parts: &Parts, text: KeyText) -> Admission {
-        match self.settings.scope(parts) {
-            Ok(scope) => {
-                let identity = Identity { text, scope };
-                let bypass = self.is_claimed_further_out(parts, &identity);
-                if bypass { Admission::Bypass } else { Admission::Guard(identity) }
-            }
-            Err(rejection) => Admission::Reject(rejection),
-        }
-    }
-
-    /// A layer that is applied twice would refuse its own request.
-    fn is_claimed_further_out(&self, parts: &Parts, identity: &Identity) -> bool {
-        parts.extensions.get::<Run>().is_some_and(|run| run.holds(&identity.key(&self.settings.namespace)))
-    }
-}
-
-/// The connection is to become something that is neither recorded nor replayed. `h2c` is not such a request: clients
-/// offer it with any request, and servers ignore it (RFC 9113, 3.1).
-fn is_upgrade(parts: &Parts) -> bool {
-    parts.headers.get(header::UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
 // By hand: the backend need not be `Clone` or `Debug`.

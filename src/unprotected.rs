@@ -5,7 +5,10 @@ use http::{Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, body::Whole, layer::Settings, policy};
+use crate::{
+    BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, body::Whole, identity::Identity,
+    layer::Settings, policy,
+};
 
 /// What becomes of a request with a key when the backend does not answer its claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -23,26 +26,46 @@ pub enum BackendFailure {
 
 impl Settings {
     /// Whether a request whose claim ended in `error` runs without one.
-    pub(crate) fn runs_unprotected(&self, error: &BackendError) -> bool {
-        self.backend_failure == BackendFailure::RunUnprotected && error.kind() != BackendErrorKind::Corrupt
+    pub(crate) fn runs_unprotected(&self, identity: &Identity, error: &BackendError) -> bool {
+        let wanted = identity.window.is_some() || self.backend_failure == BackendFailure::RunUnprotected;
+        wanted && error.kind() != BackendErrorKind::Corrupt
     }
 }
 
-/// Runs a request that has no claim.
+/// Runs a request without a claim, and says so.
 pub(crate) async fn unprotected<S, ReqBody, ResBody>(
-    mut inner: S,
+    inner: S,
     mut parts: request::Parts,
     body: Whole,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
     S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
-    ReqBody: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
     policy::strip_markers(&mut parts.headers);
-    let mut response = inner.call(Request::from_parts(parts, RequestBody::whole(body))).await?;
+    let mut response = pass(inner, parts, RequestBody::whole(body)).await?;
     policy::strip_markers(response.headers_mut());
     policy::mark_not_stored(response.headers_mut());
     response.extensions_mut().insert(Outcome::NotStored);
+    Ok(response)
+}
+
+/// Passes on a request that turned out to have no key, once its body has been read.
+pub(crate) async fn pass<S, ReqBody, ResBody>(
+    mut inner: S,
+    parts: request::Parts,
+    body: RequestBody<ReqBody>,
+) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+where
+    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+    ResBody: Body<Data = Bytes>,
+{
+    let response = inner.call(Request::from_parts(parts, body)).await?;
     Ok(response.map(ResponseBody::untouched))
+}
+
+/// A response that is sent and not recorded.
+pub(crate) fn untouched<B: Body>(mut response: Response<B>) -> Response<ResponseBody<B>> {
+    policy::strip_markers(response.headers_mut());
+    response.map(ResponseBody::untouched)
 }

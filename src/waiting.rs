@@ -12,12 +12,24 @@ use tower_service::Service;
 use crate::{
     Backend, Fingerprint, Key,
     future::Client,
-    layer::Shared,
+    identity::Identity,
+    layer::{Settings, Shared},
     protocol::{Lease, Refusal},
 };
 
 /// How many requests of a layer wait at most. Each keeps its body in memory, so they have to be few.
 const SEATS: usize = 1024;
+
+/// How long a request that is known by its body waits by default: whoever sends it does not know of keys, and could make
+/// nothing of a conflict.
+const WAIT_BY_BODY: Duration = Duration::from_secs(30);
+
+impl Settings {
+    /// How long a duplicate of `identity` waits. `None`: not at all.
+    pub(crate) fn wait_for(&self, identity: &Identity) -> Option<Duration> {
+        self.wait.or(identity.window.map(|_| WAIT_BY_BODY))
+    }
+}
 
 /// Where the requests of a layer wait.
 #[derive(Debug)]
@@ -46,7 +58,7 @@ impl WaitingRoom {
 
 /// Claims `key` for its request, or finds out why the request does not run.
 ///
-/// Where the same request is in progress and the settings let this one wait, it does. Of those that wait while a run
+/// Where the same request is in progress, this one waits for as long as `wait` says. Of those that wait while a run
 /// gives its key back, the backend lets one claim it; the others go on waiting. With a lease `inner` is ready.
 ///
 /// # Errors
@@ -57,6 +69,7 @@ pub(crate) async fn claim<B, S, R>(
     inner: &mut S,
     key: Key,
     fingerprint: Fingerprint,
+    wait: Option<Duration>,
     client: &Client,
 ) -> Result<Result<Lease<B>, Refusal>, S::Error>
 where
@@ -71,7 +84,7 @@ where
         if !matches!(claimed, Err(Refusal::InProgress)) || client.has_left() {
             return Ok(claimed);
         }
-        seat = seat.or_else(|| shared.waiting_room.enter(shared.settings.wait?));
+        seat = seat.or_else(|| shared.waiting_room.enter(wait?));
         let Some(until) = seat.as_ref().map(|seat| seat.until).filter(|until| Instant::now() < *until) else {
             return Ok(claimed);
         };

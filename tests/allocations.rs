@@ -6,13 +6,14 @@ use std::{
     future::{Future, Ready, ready},
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, Service};
-use tower_idempotency::{IdempotencyLayer, MemoryBackend};
+use tower_idempotency::{BodyHash, IdempotencyLayer, MemoryBackend};
 
 /// A service that allocates nothing itself.
 #[derive(Clone)]
@@ -77,6 +78,9 @@ async fn a_bypassed_request_allocates_nothing() {
     assert_eq!(allocations(&mut service, get), 0, "a method that is not covered");
     let mut service = layer().cover(|parts| parts.uri.path() != "/payments").layer(Bare);
     assert_eq!(allocations(&mut service, post(Some("k-1"))), 0, "a path that is not covered");
+    let hash = BodyHash::per_caller(Duration::from_secs(1));
+    let mut service = layer().or_body_hash(hash).layer(Bare);
+    assert_eq!(allocations(&mut service, post(None)), 0, "nobody to tell from others");
 }
 
 /// A layer that meets its own key claimed further out adds nothing.

@@ -26,8 +26,8 @@ use hyper_util::{
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use tower_idempotency::{
-    BackendFailure, BoxBackend, Idempotency, IdempotencyLayer, MemoryBackend, RecordPolicy, Rejection, RequestBody,
-    ResponseBody, ResponseFuture,
+    BackendFailure, BodyHash, BoxBackend, FingerprintPolicy, Idempotency, IdempotencyLayer, KeySource, MemoryBackend,
+    RecordPolicy, Rejection, RequestBody, ResponseBody, ResponseFuture,
 };
 
 /// How often a handler ran.
@@ -387,4 +387,20 @@ fn impossible_settings_panic_at_the_call() {
         assert!(std::panic::catch_unwind(|| drop(RecordPolicy::default().keep_header(impossible))).is_err());
     }
     assert!(std::panic::catch_unwind(|| drop(RecordPolicy::default().drop_header("é"))).is_err());
+    assert!(std::panic::catch_unwind(|| drop(FingerprintPolicy::default().header("é"))).is_err());
+    assert!(std::panic::catch_unwind(|| drop(KeySource::header("é"))).is_err());
+    #[cfg(feature = "json")]
+    for impossible in [&[][..], &["$.a"], &["/a", "b"], &["/a~2"]] {
+        assert!(std::panic::catch_unwind(|| drop(KeySource::json_pointers(impossible.iter().copied()))).is_err());
+    }
+    for impossible in [Duration::ZERO, Duration::MAX] {
+        for hash in [BodyHash::per_caller, BodyHash::any_caller] {
+            assert!(std::panic::catch_unwind(|| drop(hash(impossible))).is_err());
+        }
+    }
+    let hash = || BodyHash::any_caller(Duration::from_secs(1));
+    assert!(std::panic::catch_unwind(|| layer().or_body_hash(hash()).require_key()).is_err());
+    assert!(std::panic::catch_unwind(|| layer().require_key().key(hash())).is_err());
+    assert!(std::panic::catch_unwind(|| layer().or_body_hash(hash()).at_most_once()).is_err());
+    assert!(std::panic::catch_unwind(|| layer().at_most_once().or_body_hash(hash())).is_err());
 }

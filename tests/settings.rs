@@ -1,14 +1,16 @@
 //! The settings that say which requests are guarded, and how.
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, channel::Channel};
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
-    Backend, BackendErrorKind, BackendFailure, Idempotency, IdempotencyLayer, MemoryBackend, RecordPolicy, Rejection,
-    Run,
+    Backend, BackendErrorKind, BackendFailure, BodyHash, FingerprintPolicy, Idempotency, IdempotencyLayer, KeySource,
+    MemoryBackend, RecordPolicy, Rejection, Run,
     testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
@@ -302,5 +304,404 @@ async fn the_answers_of_a_layer_further_in_are_left_alone() {
         let response = outer.layer(inner.clone()).oneshot(keyed("k-1")).await.unwrap();
         assert_eq!(response.extensions().get(), Some(&Rejection::ScopeMissing));
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "inner");
+    }
+}
+
+/// Sends `first`, and then each of the others with the same key: those that are the same request, and those that are not.
+async fn compare(
+    policy: FingerprintPolicy,
+    first: &(&[(&str, &str)], &'static str),
+    same: &[(&[(&str, &str)], &'static str)],
+    others: &[(&[(&str, &str)], &'static str)],
+) {
+    let request = |(lines, body): &(&[(&str, &str)], &'static str)| {
+        payment(&[&[("idempotency-key", "k-1")], *lines].concat(), body)
+    };
+    let subject = over(&layer().fingerprint(policy));
+    subject.runs(request(first)).await;
+    for retry in same {
+        subject.replays(request(retry)).await;
+    }
+    for other in others {
+        subject.rejects(request(other), Rejection::Mismatch).await;
+    }
+}
+
+#[tokio::test]
+async fn chosen_headers_count_as_well() {
+    let policy = FingerprintPolicy::default().header("Api-Version").header("tenant");
+    let first: (&[(&str, &str)], _) = (&[("api-version", "1"), ("tenant", "a")], "order");
+    let same: &[(&[(&str, &str)], _)] = &[
+        (&[("tenant", "a"), ("api-version", "1")], "order"),
+        (&[("api-version", "1"), ("tenant", "a"), ("x-attempt", "2")], "order"),
+    ];
+    let others: &[(&[(&str, &str)], _)] = &[
+        (&[("api-version", "2"), ("tenant", "a")], "order"),
+        (&[("api-version", "a"), ("tenant", "1")], "order"),
+        (&[("api-version", "1")], "order"),
+        (&[("api-version", "1"), ("api-version", "1"), ("tenant", "a")], "order"),
+        (&[("api-version", "1"), ("tenant", "a")], "another order"),
+    ];
+    compare(policy, &first, same, others).await;
+}
+
+#[tokio::test]
+async fn without_a_fingerprint_the_key_decides_among_the_requests_of_one_caller() {
+    let subject = over(&layer().fingerprint(FingerprintPolicy::none()));
+    let mut elsewhere = payment(&[("idempotency-key", "k-1")], "another order");
+    *elsewhere.uri_mut() = "http://localhost/refunds".parse().unwrap();
+    subject.runs(keyed("k-1")).await;
+    subject.replays(elsewhere).await;
+    let stranger = payment(&[("idempotency-key", "k-1"), ("authorization", "stranger")], "order");
+    subject.rejects(stranger, Rejection::CredentialsDiffer).await;
+}
+
+#[tokio::test]
+async fn a_closure_decides_what_is_the_same() {
+    let policy = FingerprintPolicy::by(|parts, body| [parts.uri.path().as_bytes(), &body[..5]].concat());
+    compare(policy, &(&[], "order at 12:00"), &[(&[], "order at 12:01")], &[(&[], "refund")]).await;
+}
+
+#[cfg(feature = "json")]
+#[tokio::test]
+async fn json_bodies_that_mean_the_same_are_the_same() {
+    const JSON: &[(&str, &str)] = &[("content-type", "application/json; charset=utf-8")];
+    const EVENT: &[(&str, &str)] = &[("content-type", "application/cloudevents+json")];
+    const TEXT: &[(&str, &str)] = &[("content-type", "text/plain")];
+
+    let first = (JSON, r#"{"amount":100,"to":"A"}"#);
+    let same = [(JSON, r#"{ "to": "\u0041", "amount": 1e2 }"#), (EVENT, r#"{"to":"A","amount":100.0}"#)];
+    let others = [
+        (JSON, r#"{"amount":"100","to":"A"}"#),
+        (JSON, r#"{"amount":101,"to":"A"}"#),
+        (JSON, r#"{"amount":100,"to":"A""#),
+        (TEXT, r#"{"to":"A","amount":100}"#),
+        (&[], r#"{"to":"A","amount":100}"#),
+    ];
+    compare(FingerprintPolicy::canonical_json(), &first, &same, &others).await;
+
+    // RFC 8785 would round both to one number.
+    let (account, another) = (r#"{"to":9007199254740992}"#, r#"{"to":9007199254740993}"#);
+    compare(FingerprintPolicy::canonical_json(), &(JSON, account), &[(JSON, account)], &[(JSON, another)]).await;
+    compare(FingerprintPolicy::canonical_json(), &(TEXT, "1"), &[(TEXT, "1")], &[(TEXT, "1.0")]).await;
+}
+
+#[tokio::test]
+async fn the_first_header_that_is_there_carries_the_key() {
+    let source = KeySource::header("Webhook-Id").or(KeySource::header("svix-id")).or(KeySource::default());
+    let subject = over(&layer().key(source));
+    subject.runs(payment(&[("webhook-id", "a")], "order")).await;
+    subject.replays(payment(&[("webhook-id", "\"a\"")], "order")).await;
+    subject.replays(payment(&[("svix-id", "a")], "order")).await;
+    subject.replays(payment(&[("idempotency-key", "a")], "order")).await;
+    subject.replays(payment(&[("svix-id", "b"), ("webhook-id", "a")], "order")).await;
+    subject.runs(payment(&[("svix-id", "b")], "order")).await;
+
+    subject.rejects(payment(&[("webhook-id", "not valid")], "order"), Rejection::KeyInvalid).await;
+    subject.rejects(payment(&[("svix-id", "a"), ("svix-id", "a")], "order"), Rejection::KeyAmbiguous).await;
+    for _ in 0..2 {
+        subject.runs(payment(&[], "order")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_closure_finds_the_key_in_head_and_body() {
+    let source = KeySource::by(|parts, body| {
+        let id = std::str::from_utf8(body).ok()?.strip_prefix("id=")?;
+        Some(format!("{}:{id}", parts.method))
+    });
+    let inner = InnerService::answering(|parts, _| {
+        let key = parts.extensions.get::<Run>().map(|run| run.key().to_owned());
+        Response::new(Full::from(key.unwrap_or_default()))
+    });
+    let strict = layer().key(source).limits(16, 1024).require_key();
+    let lax = around(&layer().key(KeySource::by(|_, body| (body != b"order").then_some(body.to_vec()))), inner.clone());
+    let subject = around(&strict, inner);
+
+    assert_eq!(subject.runs(payment(&[], "id=7")).await.body, "POST:7");
+    assert_eq!(subject.replays(payment(&[], "id=7")).await.body, "POST:7");
+    assert_eq!(subject.runs(payment(&[], "id=8")).await.body, "POST:8");
+    let digested = subject.runs(payment(&[], "id=two words")).await.body;
+    assert!(digested.starts_with(b"sha256:"));
+    subject.replays(payment(&[], "id=two words")).await;
+    subject.rejects(payment(&[], "order"), Rejection::KeyMissing).await;
+    subject.rejects(payment(&[], "id=more than sixteen bytes"), Rejection::BodyTooLarge).await;
+
+    for _ in 0..2 {
+        assert_eq!(lax.runs(payment(&[], "order")).await.body, "", "no key, no run");
+    }
+    lax.runs(payment(&[], "another order")).await;
+    lax.replays(payment(&[], "another order")).await;
+}
+
+/// A key from the body is found anew by a layer further in, which finds that it is claimed.
+#[tokio::test]
+async fn a_layer_with_keys_from_the_body_that_is_applied_twice_runs_once() {
+    let layer = layer().key(KeySource::by(|_, body| Some(body.to_vec()))).scope(|_| Some("everybody"));
+    let inner = InnerService::new();
+    let handler = inner.probe();
+    let twice = layer.clone().layer(layer.layer(inner));
+    for _ in 0..2 {
+        let response = twice.clone().oneshot(payment(&[], "order")).await.unwrap();
+        assert_eq!((response.status(), handler.counts().calls), (StatusCode::OK, 1));
+    }
+}
+
+#[cfg(feature = "json")]
+#[tokio::test]
+async fn a_json_pointer_finds_the_key_in_the_body() {
+    let source = KeySource::header("webhook-id").or(KeySource::json_pointer("/event/id"));
+    let subject = over(&layer().key(source).fingerprint(FingerprintPolicy::none()));
+    subject.runs(payment(&[], r#"{"event":{"id":"e-1"},"attempt":1}"#)).await;
+    subject.replays(payment(&[], r#"{"event":{"id":"e-1"},"attempt":2}"#)).await;
+    subject.replays(payment(&[("webhook-id", "e-1")], "{}")).await;
+    subject.runs(payment(&[], r#"{"event":{"id":"e-2"},"attempt":1}"#)).await;
+    for _ in 0..2 {
+        subject.runs(payment(&[], r#"{"event":{}}"#)).await;
+    }
+
+    let subject = over(&layer().key(KeySource::json_pointers(["/shop", "/order"])).require_key());
+    subject.runs(payment(&[], r#"{"shop":1,"order":2}"#)).await;
+    subject.replays(payment(&[], r#"{"shop":1,"order":2}"#)).await;
+    subject.runs(payment(&[], r#"{"shop":2,"order":1}"#)).await;
+    subject.rejects(payment(&[], r#"{"shop":1}"#), Rejection::KeyMissing).await;
+}
+
+const WINDOW: Duration = Duration::from_secs(10);
+
+fn hashing(hash: BodyHash) -> IdempotencyLayer<MemoryBackend> {
+    layer().or_body_hash(hash).limits(64, 1024)
+}
+
+#[tokio::test]
+async fn a_request_without_a_key_is_known_by_target_and_body() {
+    let subject = over(&hashing(BodyHash::any_caller(WINDOW)));
+    let order = || payment(&[], "order");
+    subject.runs(order()).await;
+    subject.replays(order()).await;
+    subject.replays(payment(&[("authorization", "a"), ("cookie", "b"), ("x-attempt", "2")], "order")).await;
+
+    subject.runs(payment(&[], "another order")).await;
+    for uri in ["http://example.com/payments", "http://localhost/refunds", "http://localhost/payments?a=1"] {
+        let mut elsewhere = order();
+        *elsewhere.uri_mut() = uri.parse().unwrap();
+        subject.runs(elsewhere.clone()).await;
+        subject.replays(elsewhere).await;
+    }
+    let mut patch = order();
+    *patch.method_mut() = Method::PATCH;
+    subject.runs(patch).await;
+    let mut put = order();
+    *put.method_mut() = Method::PUT;
+    subject.runs(put.clone()).await;
+    subject.runs(put).await;
+}
+
+#[tokio::test]
+async fn body_hashes_of_two_callers_are_two_requests() {
+    let subject = over(&hashing(BodyHash::per_caller(WINDOW)));
+    let callers: [&[(&str, &str)]; 6] = [
+        &[("authorization", "alice")],
+        &[("authorization", "bob")],
+        &[("cookie", "alice")],
+        &[("cookie", "bob")],
+        &[("authorization", "alice"), ("cookie", "bob")],
+        &[("authorization", "bob"), ("cookie", "alice")],
+    ];
+    for caller in callers {
+        subject.runs(payment(caller, "order")).await;
+    }
+    for (run, caller) in (1..).zip(callers) {
+        assert_eq!(subject.replays(payment(caller, "order")).await.body, format!("{run}"));
+    }
+    subject.runs(payment(&[("cookie", "a=1; b=2")], "order")).await;
+    subject.replays(payment(&[("cookie", "a=1"), ("cookie", "b=2")], "order")).await;
+}
+
+/// Two strangers never share an answer.
+#[tokio::test]
+async fn body_hashes_of_callers_that_cannot_be_told_apart_run_each_time() {
+    let subject = over(&hashing(BodyHash::per_caller(WINDOW)));
+    let strangers: [&[(&str, &str)]; 4] =
+        [&[], &[("authorization", "")], &[("cookie", " ")], &[("authorization", ""), ("cookie", "")]];
+    for stranger in strangers {
+        for _ in 0..2 {
+            subject.runs(payment(stranger, "order")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn body_hashes_are_kept_for_each_principal() {
+    for hash in [BodyHash::per_caller(WINDOW), BodyHash::any_caller(WINDOW)] {
+        let subject = over(&hashing(hash).scope(|parts| Some(parts.headers.get("account")?.to_str().ok()?.to_owned())));
+        let order = |account, token| payment(&[("account", account), ("authorization", token)], "order");
+        subject.runs(order("alice", "first token")).await;
+        subject.replays(order("alice", "rotated token")).await;
+        subject.runs(order("bob", "first token")).await;
+        subject.replays(order("bob", "first token")).await;
+        for _ in 0..2 {
+            subject.runs(order("", "first token")).await;
+            subject.runs(payment(&[("authorization", "first token")], "order")).await;
+        }
+    }
+}
+
+/// A key that is there counts, and nobody can claim with it what another will send without one.
+#[tokio::test]
+async fn a_key_outweighs_the_body_hash_and_never_meets_it() {
+    let inner = InnerService::answering(|parts, _| {
+        Response::new(Full::from(parts.extensions.get::<Run>().unwrap().key().to_owned()))
+    });
+    let subject = around(&hashing(BodyHash::any_caller(WINDOW)), inner);
+    let hash = subject.runs(payment(&[], "order")).await.body;
+    assert!(hash.starts_with(b"sha256:"));
+    assert_eq!(subject.runs(keyed("k-1")).await.body, "k-1");
+    subject.runs(keyed(std::str::from_utf8(&hash).unwrap())).await;
+    assert_eq!(subject.replays(payment(&[], "order")).await.body, hash);
+}
+
+#[tokio::test]
+async fn a_body_hash_alone_takes_no_notice_of_keys() {
+    let subject = over(&layer().key(BodyHash::any_caller(WINDOW)));
+    subject.runs(keyed("k-1")).await;
+    subject.replays(keyed("k-2")).await;
+    let both = over(&layer().or_body_hash(BodyHash::any_caller(WINDOW)).key(KeySource::header("webhook-id")));
+    both.runs(payment(&[("webhook-id", "a")], "order")).await;
+    both.runs(payment(&[], "order")).await;
+    both.replays(payment(&[], "order")).await;
+}
+
+#[tokio::test]
+async fn empty_bodies_and_grpc_run_each_time_where_bodies_are_hashed() {
+    let subject = over(&hashing(BodyHash::any_caller(WINDOW)));
+    for _ in 0..2 {
+        subject.runs(payment(&[], "")).await;
+        subject.runs(payment(&[("content-type", "application/grpc")], "order")).await;
+        subject.runs(payment(&[("content-type", "application/grpc+proto")], "order")).await;
+    }
+}
+
+/// Echoes the length of the body.
+fn measuring() -> InnerService {
+    InnerService::answering(|_, body| Response::new(Full::from(body.len().to_string())))
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_arrives_whole_where_bodies_are_hashed() {
+    const LONG: &str = "123456789 123456789 123456789 123456789 123456789 123456789 123456789";
+    let subject = around(&hashing(BodyHash::any_caller(WINDOW)), measuring());
+    for _ in 0..2 {
+        assert_eq!(subject.runs(payment(&[], LONG)).await.body, "69");
+        assert_eq!(subject.runs(payment(&[("content-length", "69")], LONG)).await.body, "69");
+    }
+    subject.rejects(payment(&[("idempotency-key", "k-1")], LONG), Rejection::BodyTooLarge).await;
+}
+
+/// In pieces, of which the limit cuts one in two.
+#[tokio::test]
+async fn a_stream_above_the_limit_arrives_whole_where_bodies_are_hashed() {
+    let inner = InnerService::answering(|_, body| Response::new(Full::from(body)));
+    let handler = inner.probe();
+    let service = hashing(BodyHash::any_caller(WINDOW)).layer(inner);
+    for run in 1..=2 {
+        let (mut pieces, body) = Channel::<Bytes>::new(1);
+        let request = Request::post("http://localhost/payments").body(body).unwrap();
+        let answer = tokio::spawn(service.clone().oneshot(request));
+        for piece in 0..10_u8 {
+            pieces.send_data(Bytes::from(vec![piece; 30])).await.unwrap();
+        }
+        drop(pieces);
+        let echo = answer.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(echo, (0..10_u8).flat_map(|piece| [piece; 30]).collect::<Vec<_>>());
+        assert_eq!(handler.counts().calls, run);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_reaches_the_handler_while_it_arrives_where_bodies_are_hashed() {
+    let inner = measuring();
+    let handler = inner.probe();
+    let service = hashing(BodyHash::any_caller(WINDOW)).layer(inner);
+    let (mut pieces, body) = Channel::<Bytes>::new(1);
+    let request = Request::post("http://localhost/payments").body(body).unwrap();
+    let answer = tokio::spawn(service.oneshot(request));
+    pieces.send_data(Bytes::from_static(b"first ")).await.unwrap();
+    handler.when(|counts| counts.calls == 1).await;
+    pieces.send_data(Bytes::from_static(b"second")).await.unwrap();
+    drop(pieces);
+    let answer = answer.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(answer, "12");
+}
+
+/// A handler must not take a part of a body for the whole.
+#[tokio::test]
+async fn a_body_that_fails_does_not_run_where_bodies_are_hashed() {
+    let inner = measuring();
+    let handler = inner.probe();
+    let service = hashing(BodyHash::any_caller(WINDOW)).layer(inner);
+    let (mut pieces, body) = Channel::<Bytes, std::io::Error>::new(2);
+    let request = Request::post("http://localhost/payments").body(body).unwrap();
+    pieces.send_data(Bytes::from_static(b"part")).await.unwrap();
+    pieces.abort(std::io::Error::other("reset"));
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(response.extensions().get(), Some(&Rejection::BodyUnreadable));
+    assert_eq!(handler.counts().calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_bodies_are_hashed_they_run_also_without_the_backend() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let subject = over(&IdempotencyLayer::new(backend.clone()).or_body_hash(BodyHash::any_caller(WINDOW)));
+    backend.on(Command::Claim).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
+    for _ in 0..2 {
+        assert!(subject.runs(payment(&[], "order")).await.is_marked_not_stored());
+    }
+    subject.rejects(keyed("k-1"), Rejection::BackendUnavailable).await;
+}
+
+#[tokio::test]
+async fn cookies_are_not_recorded_where_bodies_are_hashed() {
+    let subject = around(&hashing(BodyHash::any_caller(WINDOW)), obedient());
+    for _ in 0..2 {
+        let answer = subject.runs(payment(&[], "200")).await;
+        assert!(answer.headers.contains_key("set-cookie") && !answer.headers.contains_key("idempotent-replayed"));
+    }
+    subject.runs(answering("200")).await;
+    subject.replays(answering("200")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_hash_lives_for_its_window_and_a_key_for_the_retention() {
+    let subject = over(&hashing(BodyHash::any_caller(WINDOW)));
+    subject.runs(payment(&[], "order")).await;
+    subject.runs(keyed("k-1")).await;
+    tokio::time::advance(WINDOW - Duration::from_millis(1)).await;
+    subject.replays(payment(&[], "order")).await;
+    tokio::time::advance(Duration::from_millis(2)).await;
+    subject.runs(payment(&[], "order")).await;
+    subject.replays(keyed("k-1")).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_running_is_in_progress() {
+    let subject = over(&hashing(BodyHash::any_caller(WINDOW)));
+    subject.handler.hold();
+    let first = tokio::spawn(subject.service.clone().oneshot(payment(&[], "order")));
+    subject.handler.arrived(1).await;
+    subject.rejects(payment(&[], "order"), Rejection::InProgress).await;
+    subject.handler.open_all();
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+    subject.replays(payment(&[], "order")).await;
+}
+
+#[tokio::test]
+async fn a_layer_with_body_hashes_that_is_applied_twice_runs_once() {
+    let (layer, inner) = (hashing(BodyHash::any_caller(WINDOW)), InnerService::new());
+    let handler = inner.probe();
+    let twice = layer.clone().layer(layer.layer(inner));
+    for _ in 0..2 {
+        let response = twice.clone().oneshot(payment(&[], "order")).await.unwrap();
+        assert_eq!((response.status(), handler.counts().calls), (StatusCode::OK, 1));
     }
 }

@@ -1,6 +1,6 @@
 //! [`Lease`]: a claim that this process holds, from the start of its run until the backend has answered its end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ use crate::{Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Ownersh
 pub struct Lease<B: Backend> {
     protocol: Arc<Protocol<B>>,
     run: Arc<LiveRun>,
+    /// How long its record lives.
+    retention: Duration,
     _counted: Counted,
 }
 
@@ -44,7 +46,13 @@ impl<B: Backend> Lease<B> {
     pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun, counted: Counted) -> Self {
         let run = Arc::new(run);
         protocol.renew_after(&run, run.started);
-        Self { protocol: Arc::clone(protocol), run, _counted: counted }
+        Self { protocol: Arc::clone(protocol), run, retention: protocol.terms.retention, _counted: counted }
+    }
+
+    /// The same, with a record that lives for `retention` if that is another than the protocol's.
+    pub(crate) fn keep_for(mut self, retention: Option<Duration>) -> Self {
+        self.retention = retention.unwrap_or(self.retention);
+        self
     }
 
     pub(crate) fn fingerprint(&self) -> Fingerprint {
@@ -144,10 +152,10 @@ impl<B: Backend> Lease<B> {
     }
 
     async fn send(&self, verdict: &Verdict) -> Result<Ownership, BackendError> {
-        let Protocol { backend, terms, .. } = &*self.protocol;
+        let backend = &self.protocol.backend;
         let LiveRun { key, token, .. } = &*self.run;
         match verdict {
-            Verdict::Complete(record) => backend.complete(key, *token, record, terms.retention).await,
+            Verdict::Complete(record) => backend.complete(key, *token, record, self.retention).await,
             Verdict::Release => backend.release(key, *token).await.map(|()| Ownership::Held),
         }
     }

@@ -1,0 +1,103 @@
+//! [`BodyHash`]: requests without a key, known by what they say.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    fingerprint::update_target, header_key::KeyText, identity::Identity, key::update_prefixed, layer::Settings,
+    times::assert_possible,
+};
+
+/// Knows a request without a key by the SHA-256 digest of its method, authority, path, query and body: the same request
+/// sent once more within the window is a duplicate.
+///
+/// Nobody asked for this protection, so it never stands in the way. These requests run unrecorded: with an empty body;
+/// with one above the limit, or that takes longer than 30 seconds; gRPC; while the backend does not answer. A response
+/// with `Set-Cookie` is not recorded.
+///
+/// A user who means to send the same twice within the window gets the first response: keep it short.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct BodyHash {
+    /// How long a record lives.
+    window: Duration,
+    callers_differ: bool,
+}
+
+impl BodyHash {
+    /// Tells callers apart: by their [`scope`](crate::IdempotencyLayer::scope), or where none is set, by their
+    /// `Authorization` and `Cookie` headers. A request with nothing of them runs unrecorded, since two strangers must
+    /// never share an answer. Neither must two who share a cookie, such as one for a language: set a scope where cookies
+    /// do not name their user.
+    ///
+    /// `window` is how long a response is replayed.
+    ///
+    /// # Panics
+    ///
+    /// When `window` is shorter than 10 milliseconds, as no retry would find a record, or longer than 100 years.
+    #[track_caller]
+    pub fn per_caller(window: Duration) -> Self {
+        Self::new(window, true)
+    }
+
+    /// All callers are one, as for webhooks and internal services. Where a [`scope`](crate::IdempotencyLayer::scope) is
+    /// set, callers differ all the same.
+    ///
+    /// `window` is how long a response is replayed.
+    ///
+    /// # Panics
+    ///
+    /// When `window` is shorter than 10 milliseconds, as no retry would find a record, or longer than 100 years.
+    #[track_caller]
+    pub fn any_caller(window: Duration) -> Self {
+        Self::new(window, false)
+    }
+
+    #[track_caller]
+    fn new(window: Duration, callers_differ: bool) -> Self {
+        assert_possible("a window", window, Duration::from_millis(10));
+        Self { window, callers_differ }
+    }
+
+    /// Whether a request with this head can be known by its body.
+    pub(crate) fn applies(&self, settings: &Settings, parts: &Parts) -> bool {
+        let known =
+            settings.scope(parts).is_ok_and(|scope| scope.is_some() || !self.callers_differ || has_caller(parts));
+        known && !is_grpc(&parts.headers)
+    }
+
+    /// What a request to which this [applies](Self::applies) is known by. `None`: it has no body.
+    pub(crate) fn identity(&self, settings: &Settings, parts: &Parts, body: &[u8]) -> Option<Identity> {
+        if body.is_empty() {
+            return None;
+        }
+        let scope = settings.scope(parts).ok()?;
+        let mut digest = Sha256::new();
+        update_target(&mut digest, parts);
+        let by_headers = self.callers_differ && scope.is_none();
+        digest.update([u8::from(by_headers)]);
+        if by_headers {
+            CALLER.iter().for_each(|name| update_prefixed(&mut digest, &lines(&parts.headers, name)));
+        }
+        digest.update(body);
+        Some(Identity { text: KeyText::of_digest(digest.finalize().into()), scope, window: Some(self.window) })
+    }
+}
+
+/// The headers that name a caller.
+const CALLER: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+
+fn has_caller(parts: &Parts) -> bool {
+    CALLER.iter().any(|name| parts.headers.get_all(name).iter().any(|line| !line.as_bytes().trim_ascii().is_empty()))
+}
+
+/// All lines of a header in one: HTTP/2 splits cookies into lines (RFC 9113, 8.2.3).
+fn lines(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..])
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|sent| sent.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,113 @@
+//! [`FingerprintPolicy`]: what makes two requests the same.
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::{HeaderMap, HeaderName, request::Parts};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Fingerprint,
+    closure::Closure,
+    fingerprint::{credentials, update_target},
+    key::update_prefixed,
+    policy::header_name,
+};
+
+/// What makes two requests with one key the same request. Default: method, authority, path, query and the bytes of the
+/// body.
+///
+/// The credentials count in every case: another `Authorization` header, or where a
+/// [`scope`](crate::IdempotencyLayer::scope) is set another principal, is another caller.
+///
+/// Another policy gives other fingerprints: a retry that meets the record of a request from before the change may get
+/// 422.
+///
+/// ```
+/// use tower_idempotency::FingerprintPolicy;
+///
+/// // The API version counts too.
+/// let versioned = FingerprintPolicy::default().header("api-version");
+/// // The path alone, as clients add a time stamp to the body of each attempt.
+/// let path = FingerprintPolicy::by(|parts, _body| parts.uri.path().to_owned());
+/// # drop((versioned, path));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct FingerprintPolicy {
+    base: Base,
+    headers: Vec<HeaderName>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Base {
+    #[default]
+    RawBody,
+    #[cfg(feature = "json")]
+    CanonicalJson,
+    Nothing,
+    Chosen(Closure<Choice>),
+}
+
+type Choice = dyn Fn(&Parts, &[u8]) -> Vec<u8> + Send + Sync;
+
+impl FingerprintPolicy {
+    /// JSON bodies that mean the same are the same: their order of members, blanks and spelling of numbers and strings
+    /// do not count (RFC 8785). Needs the feature `json`.
+    ///
+    /// Compared byte by byte as ever are a body whose `Content-Type` is not `application/json` or `+json`, one that is
+    /// not valid JSON, and one with a number beyond 2^53, which RFC 8785 would round: two account numbers must not
+    /// become one. Of members with one name the last counts.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    pub fn canonical_json() -> Self {
+        Self { base: Base::CanonicalJson, ..Self::default() }
+    }
+
+    /// All requests of one caller with one key are the same: the key alone decides.
+    pub fn none() -> Self {
+        Self { base: Base::Nothing, ..Self::default() }
+    }
+
+    /// Requests for which `choice`, given head and body, returns the same bytes are the same.
+    pub fn by<T: AsRef<[u8]>>(choice: impl Fn(&Parts, &[u8]) -> T + Send + Sync + 'static) -> Self {
+        let choice = move |parts: &Parts, body: &[u8]| choice(parts, body).as_ref().to_vec();
+        Self { base: Base::Chosen(Closure(Arc::new(choice))), ..Self::default() }
+    }
+
+    /// The header `name` counts as well: all its lines, in their order.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not a header name.
+    #[track_caller]
+    pub fn header(mut self, name: &str) -> Self {
+        self.headers.push(header_name(name));
+        self
+    }
+
+    pub(crate) fn fingerprint(&self, parts: &Parts, body: &[u8]) -> Fingerprint {
+        let mut digest = Sha256::new();
+        let rest: Cow<'_, [u8]> = match &self.base {
+            Base::RawBody => body.into(),
+            #[cfg(feature = "json")]
+            Base::CanonicalJson => {
+                crate::json::canonical_body(&parts.headers, body).map_or(Cow::Borrowed(body), Cow::Owned)
+            }
+            Base::Nothing => Cow::Borrowed(&[]),
+            Base::Chosen(choice) => choice(parts, body).into(),
+        };
+        if !matches!(self.base, Base::Nothing | Base::Chosen(_)) {
+            update_target(&mut digest, parts);
+        }
+        self.headers.iter().for_each(|name| update_lines(&mut digest, &parts.headers, name));
+        digest.update(rest);
+        Fingerprint::new(digest.finalize().into(), credentials(&parts.headers))
+    }
+}
+
+/// The number of lines stands in front, so that no line can be taken for one of the next header, or for the body.
+fn update_lines(digest: &mut Sha256, headers: &HeaderMap, name: &HeaderName) {
+    let lines = headers.get_all(name);
+    digest.update((lines.iter().count() as u64).to_be_bytes());
+    lines.iter().for_each(|line| update_prefixed(digest, line.as_bytes()));
+}

@@ -1,0 +1,151 @@
+//! [`KeySource`]: where a request carries its key.
+
+use std::sync::Arc;
+
+use http::{HeaderName, request::Parts};
+
+use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name, rejection::Rejection};
+
+/// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
+///
+/// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941; anything else is refused
+/// with 400. What is found elsewhere may be any text: if it is not 1 to 255 visible ASCII characters itself, its SHA-256
+/// digest is the key. An empty text is none.
+///
+/// Senders of webhooks name each event in a header, the same in every delivery:
+///
+/// | sender | header |
+/// |---|---|
+/// | [Standard Webhooks](https://www.standardwebhooks.com) | `webhook-id` |
+/// | Svix | `svix-id` |
+/// | GitHub | `x-github-delivery` |
+/// | PayPal | `paypal-request-id` |
+///
+/// ```
+/// use tower_idempotency::KeySource;
+///
+/// let webhooks = KeySource::header("webhook-id").or(KeySource::header("svix-id"));
+/// let by_query = KeySource::by(|parts, _body| Some(parts.uri.query()?.to_owned()));
+/// # drop((webhooks, by_query));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct KeySource {
+    first_of: Vec<Source>,
+    /// What a request is known by where none of them finds a key.
+    pub(crate) body_hash: Option<BodyHash>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// The header of the mission and its standard twin, which may both be there with one key.
+    Twins,
+    Header(HeaderName),
+    #[cfg(feature = "json")]
+    JsonPointers(Vec<String>),
+    Chosen(Closure<Choice>),
+}
+
+type Choice = dyn Fn(&Parts, &[u8]) -> Option<Vec<u8>> + Send + Sync;
+
+/// What became of looking for a key.
+pub(crate) enum Found {
+    Key(KeyText),
+    Nothing,
+    /// It may be in the body, which has not been read.
+    Unread,
+}
+
+impl Default for KeySource {
+    fn default() -> Self {
+        Self::only(Source::Twins)
+    }
+}
+
+/// No key at all: every request is known by its body.
+impl From<BodyHash> for KeySource {
+    fn from(body_hash: BodyHash) -> Self {
+        Self { first_of: Vec::new(), body_hash: Some(body_hash) }
+    }
+}
+
+impl KeySource {
+    /// The header `name`.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not a header name.
+    #[track_caller]
+    pub fn header(name: &str) -> Self {
+        Self::only(Source::Header(header_name(name)))
+    }
+
+    /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
+    ///
+    /// A string, number or boolean is the key itself; the key of an object or array is the digest of its canonical form
+    /// (RFC 8785). A body that is not JSON, or has nothing or `null` there, has no key.
+    ///
+    /// # Panics
+    ///
+    /// When `pointer` is not a JSON pointer.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    #[track_caller]
+    pub fn json_pointer(pointer: &str) -> Self {
+        Self::json_pointers([pointer])
+    }
+
+    /// The values in the JSON body to which all of `pointers` (RFC 6901) point, together; a body that lacks one of them
+    /// has no key. Needs the feature `json`.
+    ///
+    /// # Panics
+    ///
+    /// When one of `pointers` is not a JSON pointer, or there is none.
+    #[cfg(feature = "json")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+    #[track_caller]
+    pub fn json_pointers<'a>(pointers: impl IntoIterator<Item = &'a str>) -> Self {
+        let pointers: Vec<_> = pointers.into_iter().map(str::to_owned).collect();
+        assert!(!pointers.is_empty(), "no JSON pointer: every request would have the same key");
+        for pointer in &pointers {
+            assert!(crate::json::is_pointer(pointer), "{pointer:?} is not a JSON pointer, such as \"/event/id\"");
+        }
+        Self::only(Source::JsonPointers(pointers))
+    }
+
+    /// What `choice`, given head and body, returns. The body is read first.
+    pub fn by<T: AsRef<[u8]>>(choice: impl Fn(&Parts, &[u8]) -> Option<T> + Send + Sync + 'static) -> Self {
+        let choice = move |parts: &Parts, body: &[u8]| choice(parts, body).map(|key| key.as_ref().to_vec());
+        Self::only(Source::Chosen(Closure(Arc::new(choice))))
+    }
+
+    /// `other` where this source finds nothing. A [`BodyHash`] comes last, wherever it stands.
+    pub fn or(mut self, other: impl Into<Self>) -> Self {
+        let other = other.into();
+        self.first_of.extend(other.first_of);
+        self.body_hash = other.body_hash.or(self.body_hash);
+        self
+    }
+
+    fn only(source: Source) -> Self {
+        Self { first_of: vec![source], body_hash: None }
+    }
+
+    /// Looks for the key of a request whose body is `body`, if it has been read.
+    pub(crate) fn find(&self, parts: &Parts, body: Option<&[u8]>) -> Result<Found, Rejection> {
+        for source in &self.first_of {
+            let found = match (source, body) {
+                (Source::Twins, _) => KeyText::of(&parts.headers)?,
+                (Source::Header(name), _) => KeyText::in_header(&parts.headers, name)?,
+                (_, None) => return Ok(Found::Unread),
+                #[cfg(feature = "json")]
+                (Source::JsonPointers(pointers), Some(body)) => crate::json::key(body, pointers),
+                (Source::Chosen(choice), Some(body)) => choice(parts, body).and_then(|key| KeyText::of_value(&key)),
+            };
+            if let Some(text) = found {
+                return Ok(Found::Key(text));
+            }
+        }
+        Ok(Found::Nothing)
+    }
+}

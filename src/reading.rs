@@ -1,0 +1,114 @@
+//! Reading of a request what is needed to know its key and its fingerprint.
+
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::request;
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{
+    Rejection, RequestBody,
+    admission::Admission,
+    body::{Unread, Whole},
+    capture::declared_length,
+    identity::Identity,
+    layer::Settings,
+};
+
+/// How long a client may take to send the body of its request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A request whose body has been read as far as needed.
+pub(crate) enum Read<B> {
+    Guard(Identity, Whole),
+    /// It has no key after all.
+    Pass(RequestBody<B>),
+}
+
+/// Reads the body of a request that is not bypassed for its head.
+pub(crate) async fn read<B>(
+    settings: &Settings,
+    admission: Admission,
+    parts: &request::Parts,
+    body: B,
+) -> Result<Read<B>, Rejection>
+where
+    B: Body<Data = Bytes>,
+{
+    let limit = settings.request_limit;
+    let whole = if matches!(admission, Admission::HashBody) {
+        match read_ahead(parts, body, limit).await? {
+            Ahead::Whole(whole) => whole,
+            Ahead::Part(read, rest) => return Ok(Read::Pass(RequestBody::continued(read, rest))),
+        }
+    } else {
+        read_whole(parts, body, limit).await?
+    };
+    let admission = match admission {
+        Admission::Guard(identity) => Admission::Guard(identity),
+        _ => settings.admit(parts, Some(&whole.data)),
+    };
+    match admission {
+        Admission::Guard(identity) => Ok(Read::Guard(identity, whole)),
+        Admission::Reject(rejection) => Err(rejection),
+        _ => Ok(Read::Pass(RequestBody::whole(whole))),
+    }
+}
+
+/// Reads all of it. A declared length above the limit is refused before anything is read.
+async fn read_whole<B>(parts: &request::Parts, body: B, limit: usize) -> Result<Whole, Rejection>
+where
+    B: Body<Data = Bytes>,
+{
+    if is_said_to_exceed(limit, parts, &body) {
+        return Err(Rejection::BodyTooLarge);
+    }
+    match timeout(BODY_TIMEOUT, Whole::read(pin!(body), limit)).await {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(Unread::TooLarge(_))) => Err(Rejection::BodyTooLarge),
+        Ok(Err(Unread::Failed(..))) => Err(Rejection::BodyUnreadable),
+        Err(_elapsed) => Err(Rejection::BodyTimedOut),
+    }
+}
+
+/// A body that was read as far as the limits allow.
+enum Ahead<B> {
+    Whole(Whole),
+    Part(Bytes, Pin<Box<B>>),
+}
+
+/// Reads all of it, or what can be read; nothing gets lost.
+async fn read_ahead<B>(parts: &request::Parts, body: B, limit: usize) -> Result<Ahead<B>, Rejection>
+where
+    B: Body<Data = Bytes>,
+{
+    let exceeds = is_said_to_exceed(limit, parts, &body);
+    let (mut body, mut read, mut trailers) = (Box::pin(body), BytesMut::new(), None);
+    let deadline = Instant::now() + BODY_TIMEOUT;
+    while !body.is_end_stream() {
+        if exceeds || read.len() > limit {
+            return Ok(Ahead::Part(read.freeze(), body));
+        }
+        match timeout_at(deadline, body.frame()).await {
+            Err(_elapsed) => return Ok(Ahead::Part(read.freeze(), body)),
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(Rejection::BodyUnreadable),
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => read.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    }
+    let whole = Whole { data: read.freeze(), trailers };
+    Ok(if whole.data.len() > limit { Ahead::Part(whole.data, body) } else { Ahead::Whole(whole) })
+}
+
+fn is_said_to_exceed<B: Body>(limit: usize, parts: &request::Parts, body: &B) -> bool {
+    let limit = limit as u64;
+    body.size_hint().lower() > limit || declared_length(&parts.headers).is_some_and(|length| length > limit)
+}
