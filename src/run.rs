@@ -14,9 +14,10 @@ use crate::{
 /// ```
 /// use tower_idempotency::Run;
 ///
-/// fn handler(parts: &http::request::Parts) -> Option<String> {
+/// fn parameters(parts: &http::request::Parts, amount: i64) -> Option<(&str, i64)> {
+///     // For "INSERT INTO payments (idempotency_key, amount) VALUES ($1, $2)", with a UNIQUE constraint on the key.
 ///     let run = parts.extensions.get::<Run>()?;
-///     Some(format!("INSERT INTO payments (idempotency_key) VALUES ('{}')", run.key()))
+///     Some((run.key(), amount))
 /// }
 /// ```
 #[derive(Clone)]

@@ -141,3 +141,15 @@ fn the_commands_that_the_hyper_example_prints_show_what_it_says() {
     assert_eq!(shell(stream), "run 2 counts: 1, 2, 3\n");
     assert_eq!(shell(stream), "run 2 counts: 1, 2, 3\n");
 }
+
+#[cfg(feature = "json")]
+#[test]
+fn the_commands_that_the_webhooks_example_prints_show_what_it_says() {
+    let example = Example::start("webhooks", &[], 4);
+    let [deliveries @ .., events] = &example.commands[..] else { panic!("four commands: {:?}", example.commands) };
+    for (number, delivery) in (1..).zip(deliveries) {
+        assert_eq!(shell(delivery), format!("processed as number {number}\n").repeat(2));
+    }
+    let events: Vec<String> = serde_json::from_str(&shell(events)).unwrap();
+    assert_eq!(events, [r#"{"order":1}"#, r#"{"event":{"id":"evt_1"},"paid":1200}"#, "celsius 21.5"]);
+}
