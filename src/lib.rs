@@ -10,8 +10,9 @@
 //! 2. A duplicate after completion gets the first recorded response: status, headers, body, trailers. The handler is
 //!    not called. Not kept are hop-by-hop headers, `date`, `www-authenticate`, `authentication-info`, `proxy-*` and
 //!    `set-cookie`.
-//! 3. The same key with a different request (method, authority, path, query, body, `Authorization`) gets 422. It is
-//!    neither run nor answered with the first response, also while the first still runs.
+//! 3. The same key with a different request (method, authority, path, query, body, `Authorization`; see
+//!    [`FingerprintPolicy`] and [`scope`](IdempotencyLayer::scope)) gets 422. It is neither run nor answered with the
+//!    first response, also while the first still runs.
 //! 4. A client that hangs up neither stops nor loses the run.
 //! 5. The record is durable before the client can see the end of the response. Where it could not be stored, the
 //!    response says `idempotency-stored: false`.
@@ -46,8 +47,8 @@
 //! # The way of a request
 //!
 //! Applies? -> key -> fingerprint -> claim -> run -> record -> respond. The claim has other exits: replay, conflict,
-//! mismatch. A request without a key, or with a method other than POST and PATCH, is passed on without an allocation, a
-//! lock or a backend call.
+//! mismatch. A request without a key, or one that is not [covered](IdempotencyLayer::cover) (by default any method but
+//! POST and PATCH), is passed on without an allocation, a lock or a backend call.
 //!
 //! | the request | its answer |
 //! |---|---|
@@ -57,6 +58,7 @@
 //! | repeats one whose response was too large to keep, or an event stream | 409 |
 //! | uses the key of another request | 422 |
 //! | has an invalid key, or two | 400 |
+//! | has no principal, where a [`scope`](IdempotencyLayer::scope) is set | 401 |
 //! | has a body above the limit (2 MiB), or one that takes longer than 30 seconds | 413, 408 |
 //! | comes while the backend does not answer | 503, `Retry-After: 1` |
 //!
@@ -69,7 +71,7 @@
 //! server failed or was not ready: then the key is released and the next attempt runs. So it is when a response's body
 //! fails midway.
 //!
-//! The handler can say otherwise: [`Run::keep`], [`Run::keep_without_body`], [`Run::release`].
+//! A [`RecordPolicy`] or the handler can say otherwise: [`Run::keep`], [`Run::keep_without_body`], [`Run::release`].
 //!
 //! A response of unknown length is recorded while it is sent: its frames go out as the handler makes them, and only the
 //! end waits until the record is durable. When the backend does not answer then, the trailers say

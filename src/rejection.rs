@@ -142,7 +142,7 @@ impl Rejection {
             Self::KeyMissing => problem!(
                 BAD_REQUEST 400, grpc "3", "KeyMissing", retryable: false,
                 "Idempotency key is missing",
-                "This operation requires a key in the header Idempotency-Key or X-Idempotency-Key."
+                "This operation requires an idempotency key, usually in the header Idempotency-Key."
             ),
             Self::KeyInvalid => problem!(
                 BAD_REQUEST 400, grpc "3", "KeyInvalid", retryable: false,

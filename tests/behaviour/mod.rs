@@ -5,6 +5,7 @@
 //! the compiler says so.
 
 pub(crate) mod abandonment;
+pub(crate) mod body_hash;
 pub(crate) mod concurrency;
 pub(crate) mod differential;
 pub(crate) mod keys;
@@ -59,6 +60,10 @@ macro_rules! suite {
                 methods_that_are_not_covered_run_each_time,
                 a_required_key_that_is_missing_is_refused,
                 namespaces_are_separate;
+            body_hash:
+                the_same_request_of_one_caller_runs_once_over_both_protocols,
+                strangers_never_share_an_answer,
+                a_body_above_the_limit_reaches_the_handler_whole;
             limits:
                 a_declared_length_above_the_limit_is_refused_before_the_body_is_read,
                 a_chunked_body_above_the_limit_is_refused_while_it_is_read,
