@@ -57,7 +57,12 @@ where
     let method = parts.method.clone();
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
-    match catch_panic(async { inner.call(request).await }).await {
+    let handler = catch_panic(async { inner.call(request).await });
+    let Some(ended) = shared.settings.on_disconnect.run(&client, handler).await else {
+        lease.fail().await;
+        return Ok(Rejection::OutcomeUnknown.response()); // which nobody gets
+    };
+    match ended {
         Ok(Ok(response)) => Ok(conclude(&shared, lease, &client, fingerprint, &method, response).await),
         Ok(Err(error)) => {
             lease.fail().await;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, Idempotency, Key, Runs,
+    Backend, Idempotency, Key, OnDisconnect, Runs,
     header_key::KeyText,
     protocol::{Protocol, Terms},
     waiting::WaitingRoom,
@@ -40,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) response_limit: usize,
     /// How long a request waits for the one that it repeats.
     pub(crate) wait: Option<Duration>,
+    pub(crate) on_disconnect: OnDisconnect,
 }
 
 impl Default for Settings {
@@ -50,6 +51,7 @@ impl Default for Settings {
             request_limit: 2 << 20,
             response_limit: 1 << 20,
             wait: None,
+            on_disconnect: OnDisconnect::default(),
         }
     }
 }
@@ -154,6 +156,11 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// node dies leaves its key refused until the retention is over. Default: off.
     pub fn at_most_once(self) -> Self {
         self.with(|_, terms| terms.at_most_once = true)
+    }
+
+    /// What becomes of a run whose client leaves before the handler has answered. Default: it goes on and is recorded.
+    pub fn on_disconnect(self, on_disconnect: OnDisconnect) -> Self {
+        self.with(|settings, _| settings.on_disconnect = on_disconnect)
     }
 
     /// The live runs of this layer, its clones and all services made by them, for a graceful shutdown.

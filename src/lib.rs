@@ -79,7 +79,7 @@
 //! # Cancel safety
 //!
 //! Dropping the response future before a claim was sent stops the request. Later it moves the run to the tokio runtime,
-//! which finishes and records it; [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
+//! which finishes and records it, or [cancels](OnDisconnect) it; [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
 //!
 //! # Features
 //!
@@ -95,6 +95,7 @@ mod backend;
 mod body;
 mod capture;
 mod codec;
+mod disconnect;
 mod error;
 mod fingerprint;
 mod flow;
@@ -128,6 +129,7 @@ pub use self::{
     backend::{Backend, BoxBackend, Claim, Entry, Ownership},
     body::{RequestBody, ResponseBody},
     codec::DecodeError,
+    disconnect::OnDisconnect,
     error::{BackendError, BackendErrorKind},
     fingerprint::Fingerprint,
     future::ResponseFuture,

@@ -11,8 +11,9 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::{
-    Backend, BackendErrorKind, Entry, IdempotencyLayer, Key, MemoryBackend, Outcome, Rejection, RequestBody, Run,
-    testing::{Command, Fault, FaultyBackend, InnerService},
+    Backend, BackendErrorKind, Entry, IdempotencyLayer, Key, MemoryBackend, OnDisconnect, Outcome, Rejection,
+    RequestBody, Run,
+    testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
 type Faulty = FaultyBackend<MemoryBackend>;
@@ -218,6 +219,61 @@ async fn a_kept_panic_is_kept_also_when_the_client_has_left() {
     node.layer.runs().drain().await;
     let again = node.again().await;
     assert_eq!((again.rejection, node.runs()), (Some(Rejection::OutcomeUnknown), 0));
+}
+
+/// A client leaves a run whose handler has said `word`.
+async fn leave(node: &Node, word: impl Fn(&Run) + Clone + Send + Sync + 'static) -> Probe {
+    let inner = InnerService::answering(|_, _| Response::new(Full::<Bytes>::default()));
+    let probe = inner.probe();
+    let speaking = node.layer.layer(tower::util::MapRequest::new(inner, move |request: Request<_>| {
+        word(request.extensions().get().unwrap());
+        request
+    }));
+    probe.hold();
+    let leaving = tokio::spawn(speaking.oneshot(request("k-1", "one")));
+    probe.arrived(1).await;
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    node.layer.runs().drain().await;
+    probe
+}
+
+fn cancelling(node: Node) -> Node {
+    Node { layer: node.layer.clone().on_disconnect(OnDisconnect::Cancel), ..node }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_is_dropped_and_gives_its_key_back() {
+    let node = cancelling(Node::new());
+    let counts = leave(&node, |_| {}).await.counts();
+    assert_eq!((counts.dropped, counts.finished, counts.live), (1, 0, 0));
+    assert_eq!(node.backend.executed(Command::Release), 1);
+    assert_eq!((node.again().await.outcome, node.runs()), (Some(Outcome::Executed), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_that_is_kept_leaves_its_outcome_unknown() {
+    for (node, word) in [(Node::at_most_once(), (|_| {}) as fn(&Run)), (Node::new(), Run::keep)] {
+        let node = cancelling(node);
+        assert_eq!(leave(&node, word).await.counts().dropped, 1);
+        let again = node.again().await;
+        assert_eq!((again.rejection, node.runs()), (Some(Rejection::OutcomeUnknown), 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_client_left_before_it_began_is_not_called_when_it_would_be_cancelled() {
+    let node = cancelling(Node::new());
+    let inner = InnerService::new();
+    let (probe, service) = (inner.probe(), node.layer.layer(inner));
+    let claim = node.backend.hold(Command::Claim);
+    let leaving = tokio::spawn(service.oneshot(request("k-1", "one")));
+    claim.arrived().await;
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    claim.open();
+    node.layer.runs().drain().await;
+    assert_eq!((probe.counts().calls, node.backend.executed(Command::Release)), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
