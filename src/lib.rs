@@ -86,7 +86,7 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `memory` | yes | [`MemoryBackend`] |
-//! | `axum` | no | the fingerprint uses axum's `OriginalUri` |
+//! | `axum` | no | the fingerprint uses axum's `OriginalUri`; handlers take a [`Run`] or an `Option<Run>` as an argument |
 //! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -97,6 +97,8 @@ mod capture;
 mod codec;
 mod disconnect;
 mod error;
+#[cfg(feature = "axum")]
+mod extract;
 mod fingerprint;
 mod flow;
 mod future;
@@ -125,6 +127,8 @@ mod waiting;
 
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
+#[cfg(feature = "axum")]
+pub use self::extract::MissingRun;
 pub use self::{
     backend::{Backend, BoxBackend, Claim, Entry, Ownership},
     body::{RequestBody, ResponseBody},
