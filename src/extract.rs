@@ -39,8 +39,8 @@ pub struct MissingRun(());
 impl fmt::Display for MissingRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "This handler takes a `Run`, but its request has none: it was bypassed, or there is no `IdempotencyLayer` in \
-             front. Take an `Option<Run>`, or require a key.",
+            "This handler takes a `Run`, but its request has none: it was bypassed, or there is no `IdempotencyLayer` \
+             in front. Take an `Option<Run>`, or require a key.",
         )
     }
 }

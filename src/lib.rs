@@ -78,8 +78,9 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping the response future before a claim was sent stops the request. Later it moves the run to the tokio runtime,
-//! which finishes and records it, or [cancels](OnDisconnect) it; [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
+//! Dropping the response future before a claim was sent, or while it [waits](IdempotencyLayer::wait), stops the request.
+//! Otherwise it moves the run to the tokio runtime, which finishes and records it, or [cancels](OnDisconnect) it.
+//! [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
 //!
 //! # Features
 //!

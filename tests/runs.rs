@@ -8,7 +8,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, channel::Channel};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::{
     Backend, BackendErrorKind, Entry, IdempotencyLayer, Key, MemoryBackend, OnDisconnect, Outcome, Rejection,
@@ -136,6 +136,25 @@ async fn a_kept_run_without_a_response_leaves_its_outcome_unknown() {
             assert!(node.send(request("k-1", "one"), word, end).await.is_none());
             assert_conflict(&node, Rejection::OutcomeUnknown).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_response_body_that_fails_gives_its_key_back_unless_the_run_is_kept() {
+    for (word, outcome, again) in [
+        ((|_| {}) as fn(&Run), Outcome::Released, Outcome::Executed),
+        (Run::keep, Outcome::Executed, Outcome::Conflict),
+    ] {
+        let node = Node::new();
+        let inner = InnerService::answering(move |parts, _| {
+            word(parts.extensions.get().unwrap());
+            let (sender, body) = Channel::<Bytes>::new(1);
+            drop(sender);
+            Response::builder().header("content-length", "9").body(body).unwrap()
+        });
+        let first = node.layer.layer(inner).oneshot(request("k-1", "one")).await.unwrap();
+        assert_eq!(first.extensions().get(), Some(&outcome));
+        assert_eq!(node.again().await.outcome, Some(again));
     }
 }
 
