@@ -1,9 +1,12 @@
 //! What a handler says of its run, and what the layer says of it to layers outside.
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -96,6 +99,12 @@ impl Node {
     /// The answer to the request of these tests, after runs that said nothing.
     async fn again(&self) -> Answer {
         self.send(request("k-1", "one"), |_| {}, CREATED).await.unwrap()
+    }
+
+    /// Waits until no run is live, and fails when that does not come.
+    async fn drained(&self) {
+        let runs = self.layer.runs();
+        tokio::time::timeout(Duration::from_secs(10), runs.drain()).await.expect("a run is left");
     }
 
     fn runs(&self) -> usize {
@@ -235,7 +244,7 @@ async fn a_kept_panic_is_kept_also_when_the_client_has_left() {
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     go.send(()).unwrap();
-    node.layer.runs().drain().await;
+    node.drained().await;
     let again = node.again().await;
     assert_eq!((again.rejection, node.runs()), (Some(Rejection::OutcomeUnknown), 0));
 }
@@ -253,7 +262,7 @@ async fn leave(node: &Node, word: impl Fn(&Run) + Clone + Send + Sync + 'static)
     probe.arrived(1).await;
     leaving.abort();
     assert!(leaving.await.unwrap_err().is_cancelled());
-    node.layer.runs().drain().await;
+    node.drained().await;
     probe
 }
 
@@ -291,7 +300,7 @@ async fn a_handler_whose_client_left_before_it_began_is_not_called_when_it_would
     leaving.abort();
     assert!(leaving.await.unwrap_err().is_cancelled());
     claim.open();
-    node.layer.runs().drain().await;
+    node.drained().await;
     assert_eq!((probe.counts().calls, node.backend.executed(Command::Release)), (0, 1));
 }
 
@@ -310,7 +319,7 @@ async fn a_drain_waits_for_every_live_run() {
 
     let draining = {
         let runs = runs.clone();
-        tokio::spawn(async move { runs.drain().await })
+        tokio::spawn(tokio::time::timeout(Duration::from_secs(10), async move { runs.drain().await }))
     };
     let completion = node.backend.hold(Command::Complete);
     probe.open_one();
@@ -318,7 +327,7 @@ async fn a_drain_waits_for_every_live_run() {
     assert_eq!((runs.len(), draining.is_finished()), (2, false), "a run is live until its end is answered");
     completion.open();
     probe.open_all();
-    draining.await.unwrap();
+    draining.await.unwrap().expect("a run is left");
     assert!(runs.is_empty());
     assert_eq!(node.backend.executed(Command::Complete), 2);
     assert_eq!(waited_for.await.unwrap().unwrap().status(), StatusCode::OK);
@@ -336,7 +345,7 @@ async fn a_drain_waits_for_claims_whose_clients_have_left() {
     assert!(leaving.await.unwrap_err().is_cancelled());
     assert_eq!(runs.len(), 1);
     claim.open();
-    runs.drain().await;
+    node.drained().await;
     assert_eq!((probe.counts().finished, node.backend.executed(Command::Complete)), (1, 1));
 }
 
