@@ -70,7 +70,12 @@ where
     parts.extensions.insert(Run::new(identity.text, Arc::clone(lease.run())));
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
-    match catch_panic(async { inner.call(request).await }).await {
+    let handler = catch_panic(async { inner.call(request).await });
+    let Some(ended) = shared.settings.on_disconnect.run(&asked.client, handler).await else {
+        lease.fail().await;
+        return Ok(Rejection::OutcomeUnknown.response(asked.dialect)); // which nobody gets
+    };
+    match ended {
         Ok(Ok(response)) if hashed && response.headers().contains_key(header::SET_COOKIE) => {
             lease.release().await;
             Ok(untouched(response))

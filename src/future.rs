@@ -20,8 +20,9 @@ use crate::ResponseBody;
 pin_project! {
     /// The future of [`Idempotency`](crate::Idempotency).
     ///
-    /// Dropping it before a claim was sent, or while it waits for another run, stops the request. Dropping it later moves the run to the tokio runtime,
-    /// which finishes and records it: a client that hangs up neither stops nor loses a run.
+    /// Dropping it before a claim was sent, or while it waits for another run, stops the request. Dropping it otherwise
+    /// moves the run to the tokio runtime, which finishes and records it, or [cancels](crate::OnDisconnect) it: a client
+    /// that hangs up neither loses a run nor leaves its key locked.
     pub struct ResponseFuture<F, B, E> {
         #[pin]
         kind: Kind<F, B, E>,

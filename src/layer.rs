@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, request, response};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, FingerprintPolicy, Idempotency, KeySource, RecordPolicy, Runs,
+    Backend, BackendFailure, FingerprintPolicy, Idempotency, KeySource, OnDisconnect, RecordPolicy, Runs,
     answer::Wording,
     closure::Closure,
     protocol::{Lease, Protocol, Terms, Word},
@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) response_limit: usize,
     /// How long a request waits for the one that it repeats.
     pub(crate) wait: Option<Duration>,
+    pub(crate) on_disconnect: OnDisconnect,
 }
 
 impl Default for Settings {
@@ -73,6 +74,7 @@ impl Default for Settings {
             request_limit: 2 << 20,
             response_limit: 1 << 20,
             wait: None,
+            on_disconnect: OnDisconnect::default(),
         }
     }
 }
@@ -207,6 +209,11 @@ impl<B: Backend> IdempotencyLayer<B> {
     #[track_caller]
     pub fn at_most_once(self) -> Self {
         self.with(|_, terms| terms.at_most_once = true)
+    }
+
+    /// What becomes of a run whose client leaves before the handler has answered. Default: it goes on and is recorded.
+    pub fn on_disconnect(self, on_disconnect: OnDisconnect) -> Self {
+        self.with(|settings, _| settings.on_disconnect = on_disconnect)
     }
 
     /// The live runs of this layer, its clones and all services made by them, for a graceful shutdown.

@@ -89,15 +89,16 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping the response future before a claim was sent stops the request. Later it moves the run to the tokio runtime,
-//! which finishes and records it; [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
+//! Dropping the response future before a claim was sent, or while it [waits](IdempotencyLayer::wait), stops the request.
+//! Otherwise it moves the run to the tokio runtime, which finishes and records it, or [cancels](OnDisconnect) it.
+//! [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
 //!
 //! # Features
 //!
 //! | feature | default | |
 //! |---|---|---|
 //! | `memory` | yes | [`MemoryBackend`] |
-//! | `axum` | no | the fingerprint uses axum's `OriginalUri` |
+//! | `axum` | no | the fingerprint uses axum's `OriginalUri`; handlers take a [`Run`] or an `Option<Run>` as an argument |
 //! | `json` | no | keys and fingerprints from JSON bodies: [`KeySource`], [`FingerprintPolicy`] |
 //! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
@@ -112,7 +113,10 @@ mod builder;
 mod capture;
 mod closure;
 mod codec;
+mod disconnect;
 mod error;
+#[cfg(feature = "axum")]
+mod extract;
 mod fingerprint;
 mod fingerprint_policy;
 mod flow;
@@ -151,11 +155,14 @@ mod waiting;
 
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
+#[cfg(feature = "axum")]
+pub use self::extract::MissingRun;
 pub use self::{
     backend::{Backend, BoxBackend, Claim, Entry, Ownership},
     body::{RequestBody, ResponseBody},
     body_hash::BodyHash,
     codec::DecodeError,
+    disconnect::OnDisconnect,
     error::{BackendError, BackendErrorKind},
     fingerprint::Fingerprint,
     fingerprint_policy::FingerprintPolicy,

@@ -11,6 +11,9 @@ use crate::{
 /// One execution under a claim. The layer puts it into the extensions of a guarded request; a bypassed request has
 /// none.
 ///
+/// With the feature `axum` it is an extractor: a handler takes a `Run`, or an `Option<Run>` if its requests may be
+/// bypassed. Elsewhere:
+///
 /// ```
 /// use tower_idempotency::Run;
 ///

@@ -1,18 +1,22 @@
 //! What a handler says of its run, and what the layer says of it to layers outside.
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, channel::Channel};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::{
-    Backend, BackendErrorKind, Entry, IdempotencyLayer, Key, MemoryBackend, Outcome, Rejection, RequestBody, Run,
-    testing::{Command, Fault, FaultyBackend, InnerService},
+    Backend, BackendErrorKind, Entry, IdempotencyLayer, Key, MemoryBackend, OnDisconnect, Outcome, Rejection,
+    RequestBody, Run,
+    testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
 type Faulty = FaultyBackend<MemoryBackend>;
@@ -97,6 +101,12 @@ impl Node {
         self.send(request("k-1", "one"), |_| {}, CREATED).await.unwrap()
     }
 
+    /// Waits until no run is live, and fails when that does not come.
+    async fn drained(&self) {
+        let runs = self.layer.runs();
+        tokio::time::timeout(Duration::from_secs(10), runs.drain()).await.expect("a run is left");
+    }
+
     fn runs(&self) -> usize {
         self.runs.load(Ordering::Relaxed)
     }
@@ -135,6 +145,25 @@ async fn a_kept_run_without_a_response_leaves_its_outcome_unknown() {
             assert!(node.send(request("k-1", "one"), word, end).await.is_none());
             assert_conflict(&node, Rejection::OutcomeUnknown).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_response_body_that_fails_gives_its_key_back_unless_the_run_is_kept() {
+    for (word, outcome, again) in [
+        ((|_| {}) as fn(&Run), Outcome::Released, Outcome::Executed),
+        (Run::keep, Outcome::Executed, Outcome::Conflict),
+    ] {
+        let node = Node::new();
+        let inner = InnerService::answering(move |parts, _| {
+            word(parts.extensions.get().unwrap());
+            let (sender, body) = Channel::<Bytes>::new(1);
+            drop(sender);
+            Response::builder().header("content-length", "9").body(body).unwrap()
+        });
+        let first = node.layer.layer(inner).oneshot(request("k-1", "one")).await.unwrap();
+        assert_eq!(first.extensions().get(), Some(&outcome));
+        assert_eq!(node.again().await.outcome, Some(again));
     }
 }
 
@@ -215,9 +244,64 @@ async fn a_kept_panic_is_kept_also_when_the_client_has_left() {
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     go.send(()).unwrap();
-    node.layer.runs().drain().await;
+    node.drained().await;
     let again = node.again().await;
     assert_eq!((again.rejection, node.runs()), (Some(Rejection::OutcomeUnknown), 0));
+}
+
+/// A client leaves a run whose handler has said `word`.
+async fn leave(node: &Node, word: impl Fn(&Run) + Clone + Send + Sync + 'static) -> Probe {
+    let inner = InnerService::answering(|_, _| Response::new(Full::<Bytes>::default()));
+    let probe = inner.probe();
+    let speaking = node.layer.layer(tower::util::MapRequest::new(inner, move |request: Request<_>| {
+        word(request.extensions().get().unwrap());
+        request
+    }));
+    probe.hold();
+    let leaving = tokio::spawn(speaking.oneshot(request("k-1", "one")));
+    probe.arrived(1).await;
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    node.drained().await;
+    probe
+}
+
+fn cancelling(node: Node) -> Node {
+    Node { layer: node.layer.clone().on_disconnect(OnDisconnect::Cancel), ..node }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_is_dropped_and_gives_its_key_back() {
+    let node = cancelling(Node::new());
+    let counts = leave(&node, |_| {}).await.counts();
+    assert_eq!((counts.dropped, counts.finished, counts.live), (1, 0, 0));
+    assert_eq!(node.backend.executed(Command::Release), 1);
+    assert_eq!((node.again().await.outcome, node.runs()), (Some(Outcome::Executed), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_that_is_kept_leaves_its_outcome_unknown() {
+    for (node, word) in [(Node::at_most_once(), (|_| {}) as fn(&Run)), (Node::new(), Run::keep)] {
+        let node = cancelling(node);
+        assert_eq!(leave(&node, word).await.counts().dropped, 1);
+        let again = node.again().await;
+        assert_eq!((again.rejection, node.runs()), (Some(Rejection::OutcomeUnknown), 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_client_left_before_it_began_is_not_called_when_it_would_be_cancelled() {
+    let node = cancelling(Node::new());
+    let inner = InnerService::new();
+    let (probe, service) = (inner.probe(), node.layer.layer(inner));
+    let claim = node.backend.hold(Command::Claim);
+    let leaving = tokio::spawn(service.oneshot(request("k-1", "one")));
+    claim.arrived().await;
+    leaving.abort();
+    assert!(leaving.await.unwrap_err().is_cancelled());
+    claim.open();
+    node.drained().await;
+    assert_eq!((probe.counts().calls, node.backend.executed(Command::Release)), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,7 +319,7 @@ async fn a_drain_waits_for_every_live_run() {
 
     let draining = {
         let runs = runs.clone();
-        tokio::spawn(async move { runs.drain().await })
+        tokio::spawn(tokio::time::timeout(Duration::from_secs(10), async move { runs.drain().await }))
     };
     let completion = node.backend.hold(Command::Complete);
     probe.open_one();
@@ -243,7 +327,7 @@ async fn a_drain_waits_for_every_live_run() {
     assert_eq!((runs.len(), draining.is_finished()), (2, false), "a run is live until its end is answered");
     completion.open();
     probe.open_all();
-    draining.await.unwrap();
+    draining.await.unwrap().expect("a run is left");
     assert!(runs.is_empty());
     assert_eq!(node.backend.executed(Command::Complete), 2);
     assert_eq!(waited_for.await.unwrap().unwrap().status(), StatusCode::OK);
@@ -261,7 +345,7 @@ async fn a_drain_waits_for_claims_whose_clients_have_left() {
     assert!(leaving.await.unwrap_err().is_cancelled());
     assert_eq!(runs.len(), 1);
     claim.open();
-    runs.drain().await;
+    node.drained().await;
     assert_eq!((probe.counts().finished, node.backend.executed(Command::Complete)), (1, 1));
 }
 

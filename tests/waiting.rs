@@ -19,8 +19,8 @@ use http_body_util::{BodyExt, Full};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_idempotency::{
-    Backend, BackendErrorKind, Claim, Entry, Fingerprint, Idempotency, IdempotencyLayer, Key, MemoryBackend, Ownership,
-    Record, Rejection, RequestBody, Token,
+    Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Idempotency, IdempotencyLayer, Key,
+    MemoryBackend, Ownership, Record, Rejection, RequestBody, Token,
     testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
@@ -362,6 +362,57 @@ async fn a_backend_that_fails_a_wait_gets_its_request_503() {
     assert_eq!(send(&service, request("k-1", "one")).await.unwrap().rejection, Some(Rejection::BackendUnavailable));
     assert_eq!(began.elapsed(), MAX + TIMEOUT, "a silent backend is given time to say that the wait is over");
     assert_eq!(probe.counts().calls, 0);
+}
+
+/// Says too early that a run is over, like a store that reads from a replica.
+struct Hasty(MemoryBackend);
+
+impl Backend for Hasty {
+    async fn claim(&self, key: &Key, token: Token, of: &Fingerprint, lease: Duration) -> Result<Claim, BackendError> {
+        self.0.claim(key, token, of, lease).await
+    }
+
+    async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
+        self.0.renew(key, token, lease).await
+    }
+
+    async fn complete(
+        &self,
+        key: &Key,
+        token: Token,
+        record: &Record,
+        retention: Duration,
+    ) -> Result<Ownership, BackendError> {
+        self.0.complete(key, token, record, retention).await
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
+        self.0.release(key, token).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
+        self.0.get(key).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<bool, BackendError> {
+        self.0.remove(key).await
+    }
+
+    async fn wait(&self, _: &Key, _: Instant) -> Result<Option<Entry>, BackendError> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok(None)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_also_when_the_backend_says_too_early_that_the_key_is_free() {
+    let memory = MemoryBackend::new();
+    let one = fingerprint("one").await;
+    assert_eq!(memory.claim(&key(), Token::random(), &one, LEASE).await.unwrap(), Claim::Acquired);
+    let service = IdempotencyLayer::new(Hasty(memory)).wait(MAX).layer(InnerService::new());
+    let began = Instant::now();
+    assert_eq!(send(&service, request("k-1", "one")).await.unwrap().rejection, Some(Rejection::InProgress));
+    assert!(began.elapsed() < MAX + TIMEOUT);
 }
 
 /// Ready once.

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::channel::{Channel, Sender};
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 use tower_http::timeout::TimeoutLayer;
-use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
+use tower_idempotency::{BoxBackend, IdempotencyLayer, OnDisconnect, Rejection};
 
 use super::support::{Answer, Client, Counting, Handler, Visits, connect, payment, serve, until, until_some};
 
@@ -131,6 +131,23 @@ pub(crate) async fn a_client_that_leaves_a_response_half_read_does_not_lose_it(b
     });
     assert_eq!(answer.await.body, "onetwosix");
     assert_eq!(handler.runs(), 1);
+}
+
+pub(crate) async fn a_run_can_be_cancelled_when_its_client_leaves(backend: BoxBackend) {
+    let handler = Handler::held_payments();
+    let layer = IdempotencyLayer::new(backend).on_disconnect(OnDisconnect::Cancel);
+    let runs = layer.runs();
+    let (visits, server) = watched(handler.router().layer(layer)).await;
+
+    let stream = connect(server, &raw_payment(server)).await;
+    handler.entered(1).await;
+    drop(stream);
+    until_abandoned(&visits).await;
+    runs.drain().await;
+    assert_eq!((handler.runs(), handler.ended()), (1, 1));
+    handler.open();
+    Client::http1(server).ask(payment("order-1")).await.assert_is_first_of(2);
+    Client::http1(server).ask(payment("order-1")).await.assert_is_replay_of(2);
 }
 
 /// Lets a client leave a run that then panics.

@@ -78,6 +78,7 @@ macro_rules! suite {
                 a_run_outlives_an_http1_client_that_half_closes,
                 a_run_outlives_an_http2_stream_that_is_reset,
                 a_run_outlives_an_outer_timeout,
+                a_run_can_be_cancelled_when_its_client_leaves,
                 a_client_that_leaves_a_response_half_read_does_not_lose_it,
                 a_panic_after_the_client_has_left_keeps_the_key,
                 a_panic_after_the_client_has_left_keeps_the_key_until_the_lease_ends;

@@ -1,0 +1,36 @@
+//! [`OnDisconnect`]: what becomes of a run whose client leaves.
+
+use std::{future::Future, pin::pin, task::Poll};
+
+use crate::future::Client;
+
+/// What becomes of a run whose client leaves before the handler has answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnDisconnect {
+    /// It goes on and is recorded: a client that hangs up neither stops nor loses a run.
+    #[default]
+    Finish,
+    /// Its handler is dropped where it awaits, and the key given back, so that the next request runs.
+    ///
+    /// The handler may have had effects by then, and the next attempt has them again. Only for handlers that undo what
+    /// they have begun when they are dropped, such as one whose only effect is a database transaction. Where the handler
+    /// has said [`keep`](crate::Run::keep), and [at most once](crate::IdempotencyLayer::at_most_once), the key is kept
+    /// instead, with an unknown outcome.
+    Cancel,
+}
+
+impl OnDisconnect {
+    /// Runs `handler`. `None`: its client has left, and it is not to go on.
+    pub(crate) async fn run<F: Future>(self, client: &Client, handler: F) -> Option<F::Output> {
+        let mut handler = pin!(handler);
+        // Nobody has to wake this: whoever leaves moves the request to the runtime, which polls it anew.
+        std::future::poll_fn(|cx| {
+            if self == Self::Cancel && client.has_left() {
+                return Poll::Ready(None);
+            }
+            handler.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+}
