@@ -76,7 +76,8 @@ where
         return Ok(Rejection::OutcomeUnknown.response(asked.dialect)); // which nobody gets
     };
     match ended {
-        Ok(Ok(response)) if hashed && response.headers().contains_key(header::SET_COOKIE) => {
+        // A cookie was made for one user, and a body may be sent by another. The handler can insist.
+        Ok(Ok(response)) if hashed && lease.run().word().is_none() && has_cookie(&response) => {
             lease.release().await;
             Ok(untouched(response))
         }
@@ -196,6 +197,10 @@ fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts, word: Optio
         None => !shared.protocol.terms().at_most_once && shared.settings.record.releases(parts),
     };
     refused || released
+}
+
+fn has_cookie<B>(response: &Response<B>) -> bool {
+    response.headers().contains_key(header::SET_COOKIE)
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.

@@ -67,5 +67,6 @@ where
 /// A response that is sent and not recorded.
 pub(crate) fn untouched<B: Body>(mut response: Response<B>) -> Response<ResponseBody<B>> {
     policy::strip_markers(response.headers_mut());
+    response.extensions_mut().insert(Outcome::Released);
     response.map(ResponseBody::untouched)
 }
