@@ -26,16 +26,16 @@ impl Key {
     }
 
     pub(crate) fn scoped(namespace: &str, scope: Option<&[u8]>, text: &[u8]) -> Self {
-        Self::digest(namespace, u8::from(scope.is_some()), scope, text)
+        Self::of_parts(namespace, u8::from(scope.is_some()), scope, text)
     }
 
     /// The key of a request that is known by its body: no text that a client sends has the same.
     pub(crate) fn hashed(namespace: &str, scope: Option<&[u8]>, text: &[u8]) -> Self {
-        Self::digest(namespace, 2 + u8::from(scope.is_some()), scope, text)
+        Self::of_parts(namespace, 2 + u8::from(scope.is_some()), scope, text)
     }
 
     /// All parts but the last carry their length, so that no two of them hash the same bytes.
-    fn digest(namespace: &str, kind: u8, scope: Option<&[u8]>, text: &[u8]) -> Self {
+    fn of_parts(namespace: &str, kind: u8, scope: Option<&[u8]>, text: &[u8]) -> Self {
         let mut digest = Sha256::new();
         update_prefixed(&mut digest, namespace.as_bytes());
         digest.update([kind]);

@@ -113,6 +113,17 @@ async fn a_predicate_covers_in_place_of_the_default() {
     subject.runs(elsewhere).await;
 }
 
+/// The connection becomes something that can neither be recorded nor replayed.
+#[tokio::test]
+async fn an_upgrade_passes_and_an_offer_of_h2c_does_not() {
+    let subject = over(&layer());
+    let upgrade = |to| payment(&[("idempotency-key", "k-1"), ("upgrade", to)], "order");
+    subject.runs(upgrade("websocket")).await;
+    subject.runs(upgrade("websocket")).await;
+    subject.runs(upgrade("h2c")).await;
+    subject.replays(upgrade("h2c")).await;
+}
+
 /// A request that is not covered needs no key where one is required.
 #[tokio::test]
 async fn a_required_key_is_required_of_covered_requests_only() {
@@ -339,6 +350,7 @@ async fn chosen_headers_count_as_well() {
         (&[("api-version", "2"), ("tenant", "a")], "order"),
         (&[("api-version", "a"), ("tenant", "1")], "order"),
         (&[("api-version", "1")], "order"),
+        (&[("api-version", "1"), ("api-version", "a")], "order"),
         (&[("api-version", "1"), ("api-version", "1"), ("tenant", "a")], "order"),
         (&[("api-version", "1"), ("tenant", "a")], "another order"),
     ];
