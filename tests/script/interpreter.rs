@@ -78,7 +78,7 @@ struct Scenes {
 }
 
 impl Scenes {
-    fn read(code: &mut Bytecode<'_>, worst: Step) -> Self {
+    fn read(code: &mut Bytecode<'_>, worst: &Step) -> Self {
         let says_length = code.below(2) == 1;
         let mut steps = VecDeque::new();
         for _ in 0..code.below(5) {
@@ -158,7 +158,7 @@ impl Behaviour {
         Self {
             status: StatusCode::from_u16(status).unwrap(),
             headers: (0..code.below(3)).map(|_| (code.one_of(&names), value(&code.bytes(4)))).collect(),
-            body: Scenes::read(code, Step::Panic),
+            body: Scenes::read(code, &Step::Panic),
             takes: u64::from(code.below(4)) * 10,
             word: code.below(24),
             panics: code.below(16) == 15,
@@ -255,7 +255,7 @@ fn value(bytes: &[u8]) -> HeaderValue {
 }
 
 fn request(code: &mut Bytecode<'_>) -> Request<Scenes> {
-    let mut request = Request::new(Scenes::read(code, Step::Stall));
+    let mut request = Request::new(Scenes::read(code, &Step::Stall));
     *request.method_mut() = code.one_of(&[Method::POST, Method::POST, Method::POST, Method::PATCH, Method::GET]);
     *request.uri_mut() = code.one_of(&["/", "/", "/", "/a?b", "*"]).parse().unwrap();
     let key = HeaderName::from_static("x-idempotency-key");
