@@ -213,7 +213,7 @@ async fn unwind<B: Backend>(lease: Lease<B>, client: &Client, panic: Box<dyn Any
 }
 
 /// Runs `future` and returns its panic as an error.
-async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
     let mut future = pin!(future);
     std::future::poll_fn(move |cx| {
         // The future is not touched again after a panic, so nothing half-changed in it can be seen.

@@ -4,7 +4,8 @@
 //! from being recorded. Frames go out as they are produced; only the *end* waits until the record is durable.
 
 use std::{
-    fmt,
+    any::Any,
+    fmt, panic,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -23,6 +24,7 @@ use crate::{
     Backend, Record,
     body::{BoxError, Whole},
     capture::whole_response,
+    flow::catch_panic,
     layer::Shared,
     policy,
     protocol::{Completion, Lease, Word},
@@ -59,7 +61,7 @@ impl<B: Backend> Recording<B> {
     {
         // Not bounded in length, because it is bounded in bytes by the limit of what is recorded.
         let (sender, pieces) = unbounded_channel();
-        // A body that panics ends the task, and with it the channel: its client gets an error, its key its lease's end.
+        // A body that panics ends the task, and with it the channel: its client gets an error.
         tokio::spawn(self.run(Box::pin(body), sender));
         Outlet { pieces, rest: None, ended: false }
     }
@@ -73,7 +75,12 @@ impl<B: Backend> Recording<B> {
         let limit = self.shared.settings.response_limit;
         let mut copy = BytesMut::new();
         let mut trailers = None;
-        while let Ok(frame) = timeout_at(until, body.frame()).await {
+        loop {
+            let frame = match catch_panic(timeout_at(until, body.frame())).await {
+                Ok(Ok(frame)) => frame,
+                Ok(Err(_elapsed)) => break,
+                Err(panic) => self.unwind(panic).await,
+            };
             let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
             match frame.map(Frame::into_data) {
                 Ok(Ok(data)) => {
@@ -126,6 +133,14 @@ impl<B: Backend> Recording<B> {
     async fn fail<R>(self, error: BoxError, client: &UnboundedSender<Piece<R>>) {
         self.lease.fail().await;
         let _ = client.send(Piece::Failed(error));
+    }
+
+    /// The body has panicked. What the handler said of its key counts; else the key is left to its lease.
+    async fn unwind(self, panic: Box<dyn Any + Send>) -> ! {
+        if self.lease.keeps_failure().is_some() {
+            self.lease.fail().await;
+        }
+        panic::resume_unwind(panic)
     }
 
     /// The response is too long to record: a tombstone is, and the rest flows at the pace of its client. If that has

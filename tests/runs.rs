@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, channel::Channel};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, channel::Channel};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::{
     Backend, BackendErrorKind, Entry, IdempotencyLayer, Key, MemoryBackend, OnDisconnect, Outcome, Rejection,
@@ -218,6 +219,28 @@ async fn the_last_word_counts() {
     };
     node.send(request("k-1", "one"), fickle, CREATED).await.unwrap();
     assert_runs_again(&node).await;
+}
+
+/// A body of unknown length that panics after its first frame.
+fn panicking_stream() -> impl http_body::Body<Data = Bytes, Error = std::io::Error> + Send + 'static {
+    let frames = ["one", "two"].into_iter().map(|data| match data {
+        "one" => Ok(Frame::data(Bytes::from(data))),
+        _ => panic!("the body panics"),
+    });
+    StreamBody::new(tokio_stream::iter(frames))
+}
+
+#[tokio::test]
+async fn a_kept_run_whose_stream_panics_leaves_its_outcome_unknown() {
+    let node = Node::new();
+    let service = node.layer.layer(service_fn(async |request: Request<RequestBody<Full<Bytes>>>| {
+        request.extensions().get::<Run>().unwrap().keep();
+        Ok::<_, &str>(Response::new(panicking_stream()))
+    }));
+    let response = service.oneshot(request("k-1", "one")).await.unwrap();
+    assert!(response.into_body().collect().await.is_err(), "the body is not whole");
+    let again = node.again().await;
+    assert_eq!((again.rejection, node.runs()), (Some(Rejection::OutcomeUnknown), 0));
 }
 
 fn panics() -> Result<Response<Full<Bytes>>, &'static str> {

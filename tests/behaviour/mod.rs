@@ -8,6 +8,7 @@ pub(crate) mod abandonment;
 pub(crate) mod body_hash;
 pub(crate) mod concurrency;
 pub(crate) mod differential;
+pub(crate) mod hostile;
 pub(crate) mod keys;
 pub(crate) mod lease;
 pub(crate) mod limits;
@@ -28,6 +29,19 @@ macro_rules! suite {
                 a_thousand_distinct_keys_run_at_once;
             differential:
                 a_first_response_is_what_it_would_be_without_the_layer;
+            hostile:
+                a_body_longer_than_declared_is_cut_and_the_rest_does_not_run,
+                a_body_shorter_than_declared_leaves_nothing,
+                a_length_that_is_none_leaves_nothing,
+                a_chunk_that_is_none_leaves_nothing,
+                a_client_that_expects_100_gets_it_and_then_its_answer,
+                a_client_that_expects_100_is_refused_before_it_sends_its_body,
+                pipelined_duplicates_are_answered_in_order,
+                of_a_hundred_duplicates_on_one_http2_connection_one_runs,
+                a_key_cannot_carry_another_header,
+                a_namespace_may_be_any_text,
+                a_huge_head_leaves_nothing,
+                http_1_0_is_served;
             waiting:
                 a_thousand_waiters_get_one_answer,
                 a_waiter_takes_over_from_a_run_that_fails,
@@ -36,6 +50,7 @@ macro_rules! suite {
             replay:
                 a_replay_equals_the_first_response,
                 a_replay_has_the_same_bytes_on_the_wire,
+                large_encoded_and_framed_bodies_are_replayed_byte_for_byte,
                 what_belongs_to_one_connection_or_moment_is_not_replayed,
                 markers_that_are_not_the_layers_own_are_stripped;
             streams:

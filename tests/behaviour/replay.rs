@@ -1,8 +1,12 @@
 //! What a replay is made of.
 
+use std::io;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tower_idempotency::{BoxBackend, IdempotencyLayer};
 
 use super::support::{Client, Handler, exchange, payment, request, serve};
@@ -83,6 +87,49 @@ pub(crate) async fn a_replay_has_the_same_bytes_on_the_wire(backend: BoxBackend)
             "/no-content" => assert_eq!(second.count(b"content-length:"), 0),
             "/large" => assert_eq!(second.body, vec![7; 1 << 20]),
             _ => {}
+        }
+    }
+}
+
+pub(crate) async fn large_encoded_and_framed_bodies_are_replayed_byte_for_byte(backend: BoxBackend) {
+    const LENGTH: usize = 5 << 20;
+    let bytes: Bytes = (0..LENGTH).map(|at| (at % 251).to_le_bytes()[0]).collect();
+    let sent = bytes.clone();
+    let handler = Handler::new(move |_, request| match request.uri().path() {
+        // The magic number of gzip, and no text after it.
+        "/encoded" => {
+            respond(StatusCode::OK, &[("content-encoding", b"gzip")], &b"\x1f\x8b\x08\0\0\0\0\0\xff\xfe\r\n"[..])
+        }
+        "/framed" => {
+            let frames: Vec<_> =
+                (0..LENGTH).step_by(60_000).map(|at| sent.slice(at..LENGTH.min(at + 60_000))).collect();
+            let frames = frames.into_iter().map(|frame| Ok::<_, io::Error>(Frame::data(frame)));
+            Response::new(Body::new(StreamBody::new(tokio_stream::iter(frames))))
+        }
+        _ => respond(StatusCode::OK, &[], sent.clone()),
+    });
+    let layer = IdempotencyLayer::new(backend).limits(0, LENGTH);
+    let server = serve(handler.router().layer(layer)).await;
+
+    let mut runs = 0;
+    for client in Client::both(server).await {
+        for path in ["/large", "/encoded", "/framed"] {
+            runs += 1;
+            let order = || request(Method::POST, path, &format!("order-{runs}"), "");
+            let first = client.ask(order()).await;
+            if path == "/encoded" {
+                assert_eq!(
+                    (first.body.len(), &first.headers["content-encoding"]),
+                    (12, &HeaderValue::from_static("gzip"))
+                );
+            } else {
+                assert!(first.body == bytes, "{path}: the body has changed");
+            }
+            let replay = client.ask(order()).await;
+            assert!(replay.is_replay(), "{path}");
+            assert!(replay.body == first.body, "{path}: the replayed body differs");
+            assert_eq!(replay.headers.get("content-encoding"), first.headers.get("content-encoding"));
+            assert_eq!(handler.runs(), runs, "{path}");
         }
     }
 }
