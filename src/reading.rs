@@ -112,3 +112,23 @@ fn is_said_to_exceed<B: Body>(limit: usize, parts: &request::Parts, body: &B) ->
     let limit = limit as u64;
     body.size_hint().lower() > limit || declared_length(&parts.headers).is_some_and(|length| length > limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_was_read_in_part_is_as_long_as_both_parts() {
+        let read = Bytes::from_static(b"read, ");
+        let body = RequestBody::continued(read.clone(), Box::pin(Full::from("and the rest")));
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(18), false));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "read, and the rest");
+
+        let mut body = RequestBody::continued(read, Box::pin(Empty::<Bytes>::new()));
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(6), false));
+        body.frame().await.unwrap().unwrap();
+        assert!(body.is_end_stream());
+    }
+}

@@ -646,6 +646,20 @@ async fn a_slow_body_reaches_the_handler_while_it_arrives_where_bodies_are_hashe
     assert_eq!(answer, "12");
 }
 
+#[tokio::test]
+async fn a_body_that_says_it_is_too_long_is_not_waited_for_where_bodies_are_hashed() {
+    let inner = measuring();
+    let handler = inner.probe();
+    let service = hashing(BodyHash::any_caller(WINDOW)).layer(inner);
+    let (mut pieces, body) = Channel::<Bytes>::new(1);
+    let request = Request::post("http://localhost/payments").header("content-length", "65").body(body).unwrap();
+    let answer = tokio::spawn(service.oneshot(request));
+    handler.when(|counts| counts.calls == 1).await;
+    pieces.send_data(Bytes::from(vec![0; 65])).await.unwrap();
+    drop(pieces);
+    assert_eq!(answer.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes(), "65");
+}
+
 /// A handler must not take a part of a body for the whole.
 #[tokio::test]
 async fn a_body_that_fails_does_not_run_where_bodies_are_hashed() {
