@@ -21,7 +21,7 @@ use crate::{
     protocol::{Completion, Lease, Refusal, Word},
     reading::{Read, read},
     rejection::Dialect,
-    unprotected::{pass, unprotected, untouched},
+    unprotected::{pass, unprotected},
     waiting,
 };
 
@@ -76,12 +76,12 @@ where
         return Ok(Rejection::OutcomeUnknown.response(asked.dialect)); // which nobody gets
     };
     match ended {
-        // A cookie was made for one user, and a body may be sent by another. The handler can insist.
-        Ok(Ok(response)) if hashed && lease.run().word().is_none() && has_cookie(&response) => {
-            lease.release().await;
-            Ok(untouched(response))
+        Ok(Ok(response)) => {
+            if hashed && response.headers().contains_key(header::SET_COOKIE) {
+                withhold(&lease);
+            }
+            Ok(conclude(&shared, lease, &asked, response).await)
         }
-        Ok(Ok(response)) => Ok(conclude(&shared, lease, &asked, response).await),
         Ok(Err(error)) => {
             lease.fail().await;
             Err(error)
@@ -199,8 +199,13 @@ fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts, word: Optio
     refused || released
 }
 
-fn has_cookie<B>(response: &Response<B>) -> bool {
-    response.headers().contains_key(header::SET_COOKIE)
+/// Keeps a response out of its record, whatever the handler has said of its key. A cookie was made for one user, and the
+/// same body may be sent by another.
+fn withhold<B: Backend>(lease: &Lease<B>) {
+    lease.run().say(match lease.run().word() {
+        None | Some(Word::Release) => Word::Release,
+        Some(Word::Keep | Word::KeepWithoutBody) => Word::KeepWithoutBody,
+    });
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.

@@ -63,10 +63,3 @@ where
     let response = inner.call(Request::from_parts(parts, body)).await?;
     Ok(response.map(ResponseBody::untouched))
 }
-
-/// A response that is sent and not recorded.
-pub(crate) fn untouched<B: Body>(mut response: Response<B>) -> Response<ResponseBody<B>> {
-    policy::strip_markers(response.headers_mut());
-    response.extensions_mut().insert(Outcome::Released);
-    response.map(ResponseBody::untouched)
-}

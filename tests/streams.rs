@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{
     BodyExt, Full,
@@ -154,6 +154,42 @@ async fn the_end_waits_until_the_record_is_durable() {
     assert!(body.frame().await.is_none());
     assert!(body.is_end_stream());
     stage.assert_replays("one", Some(trailers("etag", "\"1\""))).await;
+}
+
+/// With a declared length the client would know the end by counting: nothing is sent before the record is durable.
+#[tokio::test(start_paused = true)]
+async fn a_response_of_known_length_waits_until_the_record_is_durable() {
+    let stage = Stage::new();
+    let head = Response::builder().header(header::CONTENT_LENGTH, "3").body(()).unwrap();
+    stage.heads.lock().unwrap().push_back(head);
+    let complete = stage.backend.hold(Command::Complete);
+    let mut response = pin!(stage.send());
+    assert!(now_or_never(response.as_mut()).await.is_none());
+    let mut writer = stage.writer();
+    write(&mut writer, "one").await;
+    drop(writer);
+    assert!(now_or_never(response.as_mut()).await.is_none(), "the client sees the end before the record is stored");
+    complete.arrived().await;
+    complete.open();
+    assert_eq!(response.await.into_body().collect().await.unwrap().to_bytes(), "one");
+    stage.assert_replays("one", None).await;
+}
+
+/// The answer to HEAD has the length of a body that it does not have.
+#[tokio::test(start_paused = true)]
+async fn a_response_without_a_body_is_recorded_at_its_head() {
+    let stage = Stage::with(|layer| layer.cover(|parts| parts.method == Method::HEAD));
+    let head = || Request::head("http://localhost/").header("idempotency-key", "k-1").body(Full::default()).unwrap();
+    let length = Response::builder().header(header::CONTENT_LENGTH, "1234").body(()).unwrap();
+    stage.heads.lock().unwrap().push_back(length);
+    let first = stage.service.clone().oneshot(head()).await.unwrap();
+    let replay = stage.service.clone().oneshot(head()).await.unwrap();
+    assert_eq!(replay.headers()["idempotent-replayed"], "true");
+    assert_eq!(
+        (&first.headers()["content-length"], &replay.headers()["content-length"]),
+        (&"1234".parse().unwrap(), &"1234".parse().unwrap())
+    );
+    assert_eq!(stage.writers.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -131,6 +131,19 @@ async fn an_invalid_key_is_an_invalid_argument() {
     assert_eq!((stage.runs(), stage.backend.sent(Command::Claim)), (0, 0));
 }
 
+/// The head says nothing of the error: it is in the trailers.
+#[tokio::test]
+async fn an_error_at_the_end_of_a_stream_is_replayed() {
+    let mut stage = Stage::new().await;
+    for replayed in [false, true] {
+        let response = stage.client.history("h-1").await.unwrap();
+        assert_eq!(is_replay(&response), replayed);
+        let status = response.into_inner().message().await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "nothing was paid yet"));
+    }
+    assert_eq!(stage.backend.executed(Command::Complete), 1);
+}
+
 #[tokio::test]
 async fn a_server_stream_is_replayed_as_it_was() {
     async fn history(stage: &mut Stage, key: &str) -> (bool, Vec<Payment>) {

@@ -87,7 +87,10 @@ impl ServerStreamingService<HistoryRequest> for Payments {
     type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
 
     fn call(&mut self, _: Request<HistoryRequest>) -> Self::Future {
-        let payments: Vec<_> = self.executed().into_iter().map(Ok).collect();
+        let mut payments: Vec<_> = self.executed().into_iter().map(Ok).collect();
+        if payments.is_empty() {
+            payments.push(Err(Status::not_found("nothing was paid yet")));
+        }
         Box::pin(async { Ok(Response::new(tokio_stream::iter(payments))) })
     }
 }
