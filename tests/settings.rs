@@ -709,6 +709,19 @@ async fn a_body_hash_lives_for_its_window_and_a_key_for_the_retention() {
     subject.replays(keyed("k-1")).await;
 }
 
+/// The handler may insist on its key, but not on the record of a cookie.
+#[tokio::test]
+async fn a_kept_response_with_a_cookie_leaves_a_tombstone() {
+    let inner = InnerService::answering(|parts, _| {
+        parts.extensions.get::<Run>().expect("a run").keep();
+        Response::builder().header("set-cookie", "session=1").body(Full::<Bytes>::from("for one")).unwrap()
+    });
+    let subject = around(&hashing(BodyHash::any_caller(WINDOW)), inner);
+    let first = subject.runs(payment(&[], "order")).await;
+    assert!(first.headers.contains_key("set-cookie"));
+    subject.rejects(payment(&[], "order"), Rejection::NotKept).await;
+}
+
 /// Whoever sends a body without a key could make nothing of a conflict.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_running_is_waited_for() {
