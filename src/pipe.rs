@@ -61,7 +61,6 @@ impl<B: Backend> Recording<B> {
     {
         // Not bounded in length, because it is bounded in bytes by the limit of what is recorded.
         let (sender, pieces) = unbounded_channel();
-        // A body that panics ends the task, and with it the channel: its client gets an error.
         tokio::spawn(self.run(Box::pin(body), sender));
         Outlet { pieces, rest: None, ended: false }
     }
@@ -79,7 +78,7 @@ impl<B: Backend> Recording<B> {
             let frame = match catch_panic(timeout_at(until, body.frame())).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
-                Err(panic) => self.unwind(panic).await,
+                Err(panic) => self.unwind(panic, &client).await,
             };
             let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
             match frame.map(Frame::into_data) {
@@ -135,9 +134,10 @@ impl<B: Backend> Recording<B> {
         let _ = client.send(Piece::Failed(error));
     }
 
-    /// The body has panicked. What the handler said of its key counts; else the key is left to its lease.
-    async fn unwind(self, panic: Box<dyn Any + Send>) -> ! {
-        if self.lease.keeps_failure().is_some() {
+    /// The body has panicked, which ends this task, and with it the channel: its client gets an error.
+    async fn unwind<R>(self, panic: Box<dyn Any + Send>, client: &UnboundedSender<Piece<R>>) -> ! {
+        // Once the client has gone nobody asks for another run right now: the key is left to its lease.
+        if !client.is_closed() || self.lease.keeps_failure().is_some() {
             self.lease.fail().await;
         }
         panic::resume_unwind(panic)

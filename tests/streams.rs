@@ -306,6 +306,34 @@ async fn a_stream_that_fails_midway_releases_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_panics_midway_releases_its_key() {
+    struct Panics;
+
+    impl Body for Panics {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            panic!("no frame")
+        }
+    }
+
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let inner = tower::service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Ok::<_, Infallible>(Response::new(Panics)) }
+    });
+    let service = IdempotencyLayer::new(MemoryBackend::new()).layer(inner);
+    for run in 1..=2 {
+        let request = Request::post("/").header("idempotency-key", "k-1").body(Full::default()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert!(response.into_body().collect().await.is_err(), "the client takes a part for the whole");
+        assert_eq!(runs.load(Ordering::Relaxed), run);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_most_once_a_stream_that_fails_midway_is_not_repeated() {
     let stage = Stage::with(IdempotencyLayer::at_most_once);
     let (body, writer) = stage.stream().await;
