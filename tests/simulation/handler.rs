@@ -55,7 +55,7 @@ pub(crate) struct Entry {
     pub(crate) leaves: Leaves,
     /// What it was live beside when it started, and whether that one knew then that its lease is lost.
     pub(crate) beside: Vec<(usize, bool)>,
-    handle: Run,
+    pub(crate) handle: Run,
 }
 
 pub(crate) type Shared = Arc<Mutex<Ledger>>;

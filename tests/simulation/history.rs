@@ -6,7 +6,8 @@ use http::StatusCode;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tower_idempotency::testing::Odds;
 
-pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// No lease is longer.
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(30);
 /// What is recorded of a response at most, in bytes.
 pub(crate) const LIMIT: usize = 200;
 /// No handler and its body take longer.
@@ -18,6 +19,7 @@ pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(60);
 pub(crate) struct History {
     pub(crate) seed: u64,
     pub(crate) weather: Option<Weather>,
+    pub(crate) lease: Duration,
     pub(crate) at_most_once: bool,
     /// How long each node lets duplicates wait.
     pub(crate) wait: [Option<Duration>; 2],
@@ -99,6 +101,7 @@ impl History {
         Self {
             seed,
             weather: dice.random_bool(0.5).then(|| Weather::draw(dice)),
+            lease: if dice.random_bool(0.3) { millis(dice, 300, 3_000) } else { LONGEST_LEASE },
             at_most_once: dice.random_bool(0.15),
             wait: [(); 2].map(|()| dice.random_bool(0.5).then(|| millis(dice, 1, 60_000))),
             requests,

@@ -6,7 +6,7 @@ use tower_idempotency::Rejection;
 
 use crate::{
     handler::{self, Entry, Ledger, Moment, lock},
-    history::{Client, End, LEASE, Leaves, Response},
+    history::{Client, End, Leaves, Response},
     world::{Aftermath, Answer, BodyEnd, What},
 };
 
@@ -16,7 +16,7 @@ type Invariant = fn(&Aftermath, &Ledger) -> Verdict;
 /// All of them, by their names.
 const INVARIANTS: &[(&str, Invariant)] = &[
     ("runs of a key do not overlap", runs_of_a_key_do_not_overlap),
-    ("without faults only a failed run is repeated", without_faults_only_a_failed_run_is_repeated),
+    ("only a failed or lost run is repeated", only_a_failed_or_lost_run_is_repeated),
     ("at most once is at most one start", at_most_once_is_at_most_one_start),
     ("every client that stays is answered in time", every_client_that_stays_is_answered_in_time),
     ("answers come from a run of the same request", answers_come_from_a_run_of_the_same_request),
@@ -85,13 +85,15 @@ fn runs_of_a_key_do_not_overlap(aftermath: &Aftermath, ledger: &Ledger) -> Verdi
     })
 }
 
-/// Without faults, only a run that leaves nothing is followed by another.
-fn without_faults_only_a_failed_run_is_repeated(aftermath: &Aftermath, ledger: &Ledger) -> Verdict {
+/// Only a run that leaves nothing is followed by another, or one that faults cost its lease: until its end is answered,
+/// a lease is renewed and the end sent again.
+fn only_a_failed_or_lost_run_is_repeated(aftermath: &Aftermath, ledger: &Ledger) -> Verdict {
     let mut last: HashMap<usize, usize> = HashMap::new();
-    ledger.runs.iter().enumerate().filter(|_| aftermath.calm()).try_for_each(|(number, run)| {
+    ledger.runs.iter().enumerate().try_for_each(|(number, run)| {
         let Some(before) = last.insert(run.key, number) else { return Ok(()) };
-        let leaves = ledger.runs[before].leaves;
-        ensure(leaves == Leaves::Nothing, || format!("run {number} repeats run {before}, which leaves {leaves:?}"))
+        let Entry { leaves, handle, .. } = &ledger.runs[before];
+        let holds = *leaves == Leaves::Nothing || handle.lease_lost() && !aftermath.calm();
+        ensure(holds, || format!("run {number} repeats run {before}, which leaves {leaves:?}: {handle:?}"))
     })
 }
 
@@ -173,7 +175,7 @@ fn refusals_have_their_reason(aftermath: &Aftermath, ledger: &Ledger) -> Verdict
         let runs = || ledger.runs.iter().filter(|run| run.key == request.key && run.start < at);
         let same = |leaves| runs().any(|run| run.body == request.body && run.leaves == leaves);
         // A panic whose client has left keeps the key until its lease is over.
-        let live = |run: &Entry| run.end.is_none_or(|end| end.time + LEASE >= request.at);
+        let live = |run: &Entry| run.end.is_none_or(|end| end.time + aftermath.history.lease >= request.at);
         let holds = match answer.rejection {
             Some(Rejection::InProgress) => !aftermath.calm() || runs().any(live),
             Some(Rejection::Mismatch) => !aftermath.calm() || runs().any(|run| run.body != request.body),

@@ -59,7 +59,7 @@ fn simulate(seed: u64) -> (Aftermath, Result<(), String>) {
 fn tell(aftermath: &Aftermath) {
     let history = &aftermath.history;
     println!("seed {}, {:?}", history.seed, history.weather);
-    println!("at most once: {}, wait: {:?}", history.at_most_once, history.wait);
+    println!("lease: {:?}, at most once: {}, wait: {:?}", history.lease, history.at_most_once, history.wait);
     for (number, (request, seen)) in history.requests.iter().zip(&aftermath.seen).enumerate() {
         println!("request {number}: {request:?}\n    saw {seen:?}");
     }

@@ -17,7 +17,7 @@ use tower_idempotency::{
 
 use crate::{
     handler::{self, Ledger, Moment, Own, Played, Shared, lock},
-    history::{Client, End, History, LEASE, LIMIT, LONGEST_DELAY, LONGEST_RUN, Response, Script},
+    history::{Client, End, History, LIMIT, LONGEST_DELAY, LONGEST_LEASE, LONGEST_RUN, Response, Script},
 };
 
 /// What came of a history.
@@ -77,7 +77,7 @@ fn key(number: usize) -> String {
 }
 
 fn layer(history: &History, node: usize, backend: &Faulty) -> IdempotencyLayer<Faulty> {
-    let layer = IdempotencyLayer::new(backend.clone()).lease(LEASE).limits(1024, LIMIT);
+    let layer = IdempotencyLayer::new(backend.clone()).lease(history.lease).limits(1024, LIMIT);
     let layer = if history.at_most_once { layer.at_most_once() } else { layer };
     match history.wait[node] {
         Some(max) => layer.wait(max),
@@ -124,7 +124,7 @@ pub(crate) async fn play(mut history: History) -> Aftermath {
     sleep(LONGEST_RUN).await; // of those that clients have left
     backend.clear();
     backend.resume();
-    sleep(LONGEST_DELAY + 3 * LEASE).await;
+    sleep(LONGEST_DELAY + 3 * LONGEST_LEASE).await;
 
     let live_runs = layers.iter().map(|layer| layer.runs().len()).sum();
     let mut keys_in_progress = Vec::new();
