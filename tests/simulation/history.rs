@@ -95,13 +95,19 @@ impl History {
     pub(crate) fn draw(seed: u64) -> Self {
         let dice = &mut StdRng::seed_from_u64(seed);
         let keys = dice.random_range(1..=3);
-        let span = dice.random_range(0..120_000);
+        let span = [500, 10_000, 120_000][dice.random_range(0..3)];
         let mut requests: Vec<_> = (0..dice.random_range(3..=12)).map(|_| Request::draw(dice, keys, span)).collect();
         requests.sort_by_key(|request| request.at);
+        let mut weather = dice.random_bool(0.5).then(|| Weather::draw(dice));
+        let short = dice.random_bool(0.3);
+        // The pause after an error may outlast what is left of a short lease, whose run then hears late that it is lost.
+        if let Some(weather) = weather.as_mut().filter(|_| short) {
+            (weather.odds.error_before, weather.odds.error_after) = (0.0, 0.0);
+        }
         Self {
             seed,
-            weather: dice.random_bool(0.5).then(|| Weather::draw(dice)),
-            lease: if dice.random_bool(0.3) { millis(dice, 300, 3_000) } else { LONGEST_LEASE },
+            weather,
+            lease: if short { millis(dice, 100, 2_000) } else { LONGEST_LEASE },
             at_most_once: dice.random_bool(0.15),
             wait: [(); 2].map(|()| dice.random_bool(0.5).then(|| millis(dice, 1, 60_000))),
             requests,
