@@ -34,7 +34,7 @@ use crate::{
 enum Piece<B> {
     Frame(Frame<Bytes>),
     /// Nothing more is recorded: the client drives the body from here on.
-    Rest(Pin<Box<B>>),
+    Rest(Rest<B>),
     Failed(BoxError),
     End,
 }
@@ -42,8 +42,17 @@ enum Piece<B> {
 /// The client's end: a body.
 pub(crate) struct Outlet<B> {
     pieces: UnboundedReceiver<Piece<B>>,
-    rest: Option<Pin<Box<B>>>,
+    rest: Option<Rest<B>>,
     ended: bool,
+}
+
+/// What is left of a body that is not recorded.
+struct Rest<B> {
+    body: Pin<Box<B>>,
+    /// The trailers still have to say that not even a tombstone is known to be stored.
+    owes_mark: bool,
+    /// The body has ended, and must not be asked again.
+    over: bool,
 }
 
 /// The run's end.
@@ -148,7 +157,8 @@ impl<B: Backend> Recording<B> {
     async fn give_up<R>(self, body: Pin<Box<R>>, client: &UnboundedSender<Piece<R>>) {
         let tombstone = Record::tombstone(&self.lease.fingerprint());
         let _ = match self.lease.complete(tombstone).await {
-            Completion::Stored | Completion::Unanswered => client.send(Piece::Rest(body)),
+            Completion::Stored => client.send(Piece::Rest(Rest { body, owes_mark: false, over: false })),
+            Completion::Unanswered => client.send(Piece::Rest(Rest { body, owes_mark: true, over: false })),
             Completion::Superseded(_) | Completion::Lost => client.send(Piece::Failed(Interrupted.into())),
         };
     }
@@ -169,7 +179,7 @@ where
             }
         }
         match &mut self.rest {
-            Some(rest) => rest.as_mut().poll_frame(cx).map_err(Into::into),
+            Some(rest) => rest.poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
@@ -180,7 +190,31 @@ where
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.rest.as_ref().map_or(self.ended, Body::is_end_stream)
+        self.rest.as_ref().map_or(self.ended, Rest::is_end_stream)
+    }
+}
+
+impl<B> Rest<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(self.body.as_mut().poll_frame(cx)).transpose().map_err(Into::into)?;
+        self.over = frame.is_none();
+        if !self.owes_mark || frame.as_ref().is_some_and(Frame::is_data) {
+            return Poll::Ready(frame.map(Ok));
+        }
+        self.owes_mark = false;
+        let mut trailers = frame.and_then(|frame| frame.into_trailers().ok()).unwrap_or_default();
+        policy::mark_not_stored(&mut trailers);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.owes_mark && (self.over || self.body.is_end_stream())
     }
 }
 

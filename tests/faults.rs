@@ -1,7 +1,7 @@
 //! The layer over a backend that fails: lost and late commands, lost leases, stalls. On tokio's paused clock.
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
-use std::{convert::identity, time::Duration};
+use std::{convert::identity, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -13,6 +13,7 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
     Backend, BackendErrorKind, Claim, Fingerprint, Idempotency, IdempotencyLayer, Key, MemoryBackend, Record, Token,
+    protocol::{Protocol, Terms},
     testing::{Command, Fault, FaultyBackend, InnerService, Probe, Reaction},
 };
 
@@ -277,6 +278,23 @@ async fn lost_renewals_are_sent_again() {
     assert_eq!(claim_elsewhere(&backend).await, None);
     node.handler.open_all();
     assert_eq!(first.await.unwrap().status, StatusCode::OK);
+}
+
+/// A holder knows that its lease is lost before anybody else can have the key, also when renewals fail at once and the
+/// pauses between them grow.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_renewed_is_lost_in_time() {
+    for lease in [100, 135, 1_000, 3_000, 30_000].map(Duration::from_millis) {
+        for _ in 0..20 {
+            let backend = FaultyBackend::new(MemoryBackend::new());
+            backend.on(Command::Renew).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
+            let protocol = Arc::new(Protocol::new(Arc::new(backend.clone()), Terms { lease, ..Terms::default() }));
+            let held = protocol.claim(key(), Fingerprint::of("one")).await.expect("the key is free");
+            sleep(lease - lease / 20).await;
+            assert_eq!(claim_elsewhere(&backend).await, None);
+            assert!(held.is_lost(), "a lease of {lease:?} ends without its holder knowing");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -375,6 +375,25 @@ async fn a_stream_whose_record_is_not_answered_says_so_in_its_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_whose_tombstone_is_not_answered_says_so_in_its_trailers() {
+    for end in [None, Some(trailers("etag", "\"1\""))] {
+        let stage = Stage::new();
+        let (body, mut writer) = stage.stream().await;
+        stage.backend.on(Command::Complete).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
+        write(&mut writer, "more than ten").await;
+        let mut expected = end.clone().unwrap_or_default();
+        expected.extend(trailers("idempotency-stored", "false"));
+        if let Some(end) = end {
+            writer.send_trailers(end).await.unwrap();
+        }
+        drop(writer);
+        let collected = body.collect().await.unwrap();
+        assert_eq!(collected.trailers(), Some(&expected));
+        assert_eq!(collected.to_bytes(), "more than ten");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_recorded_for_max_run_and_no_longer() {
     let stage = Stage::with(|layer| layer.max_run(3 * LEASE));
     let (mut body, mut writer) = stage.stream().await;

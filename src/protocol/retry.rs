@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::BackendError;
 
@@ -49,12 +49,13 @@ where
             Err(_elapsed) => BackendError::timed_out(),
         };
         tries -= 1;
+        if tries > 0 && !error.is_timeout() {
+            // No longer than the patience: a lease that cannot be renewed has to be given up in time.
+            sleep_until(patience.until.min(Instant::now() + jittered(pause))).await;
+            pause = (pause * 2).min(patience.per_try);
+        }
         if tries == 0 || Instant::now() >= patience.until {
             return Err(error);
-        }
-        if !error.is_timeout() {
-            sleep(jittered(pause)).await;
-            pause = (pause * 2).min(patience.per_try);
         }
     }
 }

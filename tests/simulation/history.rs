@@ -98,12 +98,8 @@ impl History {
         let span = [500, 10_000, 120_000][dice.random_range(0..3)];
         let mut requests: Vec<_> = (0..dice.random_range(3..=12)).map(|_| Request::draw(dice, keys, span)).collect();
         requests.sort_by_key(|request| request.at);
-        let mut weather = dice.random_bool(0.5).then(|| Weather::draw(dice));
+        let weather = dice.random_bool(0.5).then(|| Weather::draw(dice));
         let short = dice.random_bool(0.3);
-        // The pause after an error may outlast what is left of a short lease, whose run then hears late that it is lost.
-        if let Some(weather) = weather.as_mut().filter(|_| short) {
-            (weather.odds.error_before, weather.odds.error_after) = (0.0, 0.0);
-        }
         Self {
             seed,
             weather,
