@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    fingerprint::update_target, header_key::KeyText, identity::Identity, key::update_prefixed, layer::Settings,
+    fingerprint::update_target, grpc, header_key::KeyText, identity::Identity, key::update_prefixed, layer::Settings,
     times::assert_possible,
 };
 
@@ -65,7 +65,7 @@ impl BodyHash {
     pub(crate) fn applies(&self, settings: &Settings, parts: &Parts) -> bool {
         let known =
             settings.scope(parts).is_ok_and(|scope| scope.is_some() || !self.callers_differ || has_caller(parts));
-        known && !is_grpc(&parts.headers)
+        known && !grpc::is_any_grpc(&parts.headers)
     }
 
     /// What a request to which this [applies](Self::applies) is known by. `None`: it has no body.
@@ -96,8 +96,4 @@ fn has_caller(parts: &Parts) -> bool {
 /// All lines of a header in one: HTTP/2 splits cookies into lines (RFC 9113, 8.2.3).
 fn lines(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..])
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|sent| sent.as_bytes().starts_with(b"application/grpc"))
 }

@@ -6,8 +6,16 @@ use http::{HeaderMap, HeaderValue, header, response::Parts};
 
 /// Whether a message is gRPC.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    content_type.strip_prefix(b"application/grpc").is_some_and(|more| matches!(more.first(), None | Some(b'+' | b';')))
+    after_prefix(headers).is_some_and(|more| matches!(more.first(), None | Some(b'+' | b';')))
+}
+
+/// Whether a message is gRPC or gRPC-Web.
+pub(crate) fn is_any_grpc(headers: &HeaderMap) -> bool {
+    after_prefix(headers).is_some()
+}
+
+fn after_prefix(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::CONTENT_TYPE)?.as_bytes().strip_prefix(b"application/grpc")
 }
 
 /// Whether the head of a response says that a call has failed in a way that may pass: there is no message then.
