@@ -224,6 +224,14 @@ impl<B: Backend> IdempotencyLayer<B> {
         Runs::new(Arc::clone(self.shared.protocol.census()))
     }
 
+    /// How many keys this process is busy with, in front of a backend that is not local.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn busy_keys(&self) -> usize {
+        self.shared.protocol.busy_keys()
+    }
+
     /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
     #[track_caller]
     pub(crate) fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {

@@ -58,6 +58,7 @@ trait ErasedBackend: Send + Sync {
     fn get<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Entry>>;
     fn remove<'a>(&'a self, key: &'a Key) -> Answer<'a, bool>;
     fn wait<'a>(&'a self, key: &'a Key, deadline: Instant) -> Answer<'a, Option<Entry>>;
+    fn is_local(&self) -> bool;
 }
 
 impl<B: Backend> ErasedBackend for B {
@@ -100,6 +101,10 @@ impl<B: Backend> ErasedBackend for B {
     fn wait<'a>(&'a self, key: &'a Key, deadline: Instant) -> Answer<'a, Option<Entry>> {
         Box::pin(Backend::wait(self, key, deadline))
     }
+
+    fn is_local(&self) -> bool {
+        Backend::is_local(self)
+    }
 }
 
 impl Backend for BoxBackend {
@@ -141,5 +146,9 @@ impl Backend for BoxBackend {
 
     async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
         self.0.wait(key, deadline).await
+    }
+
+    fn is_local(&self) -> bool {
+        self.0.is_local()
     }
 }

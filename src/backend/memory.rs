@@ -147,4 +147,8 @@ impl Backend for MemoryBackend {
     async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
         Ok(self.store.waiter(key).wait(deadline).await)
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }

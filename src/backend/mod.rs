@@ -118,6 +118,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`]. The value may be gone all the same.
     fn remove(&self, key: &Key) -> impl Future<Output = Result<bool, BackendError>> + Send;
 
+    /// Whether what is stored lives in the memory of this process, so that a command costs no more than a look.
+    ///
+    /// In front of any other backend, requests with one key that meet in a process share a claim: while one asks, the
+    /// others wait for its answer, and while a run of this process holds the key, they are told so without a command.
+    /// Default: `false`. A backend that wraps another hands on what that one says; it must say the same at all times.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Waits until `key` is no longer in progress, or until `deadline`, and returns what is stored then.
     ///
     /// Changes nothing, and holds nothing that another caller could need. The default polls [`get`](Self::get) with a
@@ -218,5 +227,9 @@ impl<B: Backend> Backend for Arc<B> {
 
     async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
         B::wait(self, key, deadline).await
+    }
+
+    fn is_local(&self) -> bool {
+        B::is_local(self)
     }
 }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     LiveRun, Protocol, Word,
+    busy::News,
     census::Counted,
     retry::{Patience, answered},
 };
@@ -113,15 +114,26 @@ impl<B: Backend> Lease<B> {
 
     /// `None`: not answered in time. The lease lives on in the background, and renewals with it: a lost reply must not
     /// make the key run again.
+    ///
+    /// When it returns, duplicates ask the backend, whatever has become of the run.
     async fn settle(self, mut verdict: Verdict) -> Option<Ownership> {
+        // A run that has sent its release no longer takes the key for its own.
+        let _told_when_answered = matches!(verdict, Verdict::Release).then(|| self.protocol.part(&self.run));
         loop {
             match answered(self.protocol.step(), || self.send(&verdict)).await {
-                Ok(ownership) => return Some(ownership),
+                Ok(ownership) => {
+                    let news = self.protocol.part(&self.run);
+                    if let (Verdict::Complete(record), Ownership::Held, Some(news)) = (verdict, ownership, news) {
+                        news.send_replace(News::Found(Entry::Completed(record)));
+                    }
+                    return Some(ownership);
+                }
                 Err(error) if self.fall_back(&mut verdict, &error) => {}
                 Err(error) if error.changed_nothing() => return None,
                 Err(_) => break,
             }
         }
+        drop(self.protocol.part(&self.run));
         tokio::spawn(self.settle_behind(verdict));
         None
     }
@@ -164,6 +176,7 @@ impl<B: Backend> Lease<B> {
 impl<B: Backend> Drop for Lease<B> {
     fn drop(&mut self) {
         self.protocol.live.remove(&self.run);
+        drop(self.protocol.part(&self.run));
     }
 }
 

@@ -4,7 +4,9 @@
 //! record `docs/decisions/0001-protocol.md`; each of them is there because leaving it out lets a handler run twice, or
 //! a key stay locked, after a handful of faults.
 
+mod busy;
 mod census;
+mod claim;
 mod lease;
 mod live;
 mod renewer;
@@ -15,19 +17,16 @@ mod word;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::{Semaphore, watch};
 
 pub use self::lease::{Completion, Lease};
-pub(crate) use self::{census::Census, live::LiveRun, word::Word};
 use self::{
-    census::Counted,
+    busy::{BusyKeys, News},
     live::LiveRuns,
-    retry::{Patience, answered},
+    retry::Patience,
 };
-use crate::{Backend, BackendError, Claim, Fingerprint, Key, Ownership, Record, Token, fingerprint::Difference};
-
-/// Claims are made again with a fresh token when their lease is over before the handler could start.
-const ROUNDS: usize = 3;
+pub(crate) use self::{census::Census, live::LiveRun, word::Word};
+use crate::{Backend, BackendError, Entry, Fingerprint, Record, fingerprint::Difference};
 
 /// Releases that are sent behind a refused request, at most, per layer. Beyond it the lease has to end the claim.
 const BEHIND: usize = 1024;
@@ -74,6 +73,8 @@ pub struct Protocol<B> {
     live: Arc<LiveRuns>,
     census: Arc<Census>,
     behind: Arc<Semaphore>,
+    /// `None`: the backend is as near.
+    busy: Option<BusyKeys>,
 }
 
 /// Why a request does not run.
@@ -94,7 +95,14 @@ pub enum Refusal {
 impl<B: Backend> Protocol<B> {
     /// A protocol over `backend` without any run.
     pub fn new(backend: Arc<B>, terms: Terms) -> Self {
-        Self { backend, terms, live: Arc::default(), census: Arc::default(), behind: Arc::new(Semaphore::new(BEHIND)) }
+        Self {
+            busy: (!backend.is_local()).then(BusyKeys::default),
+            backend,
+            terms,
+            live: Arc::default(),
+            census: Arc::default(),
+            behind: Arc::new(Semaphore::new(BEHIND)),
+        }
     }
 
     pub(crate) fn backend(&self) -> &Arc<B> {
@@ -109,84 +117,29 @@ impl<B: Backend> Protocol<B> {
         &self.census
     }
 
-    /// Claims `key` for a run of the request that `fingerprint` stands for.
-    pub async fn claim(self: &Arc<Self>, key: Key, fingerprint: Fingerprint) -> Result<Lease<B>, Refusal> {
-        let counted = Counted::new(&self.census);
-        // Sendings of an earlier token that may reach the backend after all and claim the key for nobody.
-        let mut astray = false;
-        for _ in 0..ROUNDS {
-            let token = Token::random();
-            let sent = Instant::now();
-            let mut sendings = 0;
-            let answer = answered(self.step(), || {
-                sendings += 1;
-                self.backend.claim(&key, token, &fingerprint, self.terms.lease)
-            });
-            match answer.await {
-                Ok(Claim::Acquired) => match self.entitle(key, token, fingerprint, sent).await {
-                    Ok(Some(run)) => return Ok(Lease::begin(self, run, counted)),
-                    // The lease may be over, so nothing may start on it. Left alone, it would refuse the next round.
-                    Ok(None) => {
-                        astray |= sendings > 1;
-                        if let Err(error) = answered(self.step(), || self.backend.release(&key, token)).await {
-                            return Err(self.give_up(key, token, error));
-                        }
-                    }
-                    Err(error) => return Err(self.give_up(key, token, error)),
-                },
-                Ok(Claim::Completed(record)) => {
-                    return Err(judge(&record.fingerprint(), &fingerprint, Refusal::Replay(record)));
-                }
-                Ok(Claim::InProgress { fingerprint: holder }) if !astray => {
-                    return Err(judge(&holder, &fingerprint, Refusal::InProgress));
-                }
-                Ok(Claim::InProgress { .. }) => break,
-                Err(error) if error.changed_nothing() => return Err(Refusal::Unavailable(error)),
-                Err(error) => return Err(self.give_up(key, token, error)),
-            }
-        }
-        Err(Refusal::Unavailable(BackendError::timed_out()))
+    /// From now on duplicates that meet here ask the backend who has the key of `run`. Those who wait for its end do so
+    /// until what is returned has told it, or is dropped.
+    fn part(&self, run: &Arc<LiveRun>) -> Option<watch::Sender<News>> {
+        self.busy.as_ref()?.part(run)
     }
 
-    /// The run that an acquired claim entitles to, unless its lease may be over already.
-    ///
-    /// Its length counts from the *first* sending of the token: the backend counts from when that one arrived, which
-    /// may have been long before the reply to a later one.
-    async fn entitle(
-        &self,
-        key: Key,
-        token: Token,
-        fingerprint: Fingerprint,
-        mut sent: Instant,
-    ) -> Result<Option<LiveRun>, BackendError> {
-        if self.terms.at_most_once {
-            sent = Instant::now();
-            let extended = answered(self.step(), || self.backend.renew(&key, token, self.terms.retention)).await?;
-            if extended == Ownership::Lost {
-                return Ok(None);
-            }
-        }
-        let run = LiveRun::new(key, token, fingerprint, sent, self.terms.term());
-        Ok(run.is_entitled(Instant::now()).then_some(run))
-    }
-
-    /// Gives up a claim that may have been made: a release follows in the background, until it is answered or the
-    /// claim has expired by itself. A claim that nobody uses must not lock its key.
-    fn give_up(self: &Arc<Self>, key: Key, token: Token, error: BackendError) -> Refusal {
-        if let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() {
-            let protocol = Arc::clone(self);
-            let patience = Patience::behind(Instant::now() + self.terms.term(), self.terms.backend_timeout);
-            tokio::spawn(async move {
-                let _ = answered(patience, || protocol.backend.release(&key, token)).await;
-                drop(permit);
-            });
-        }
-        Refusal::Unavailable(error)
+    /// How many keys this process is busy with.
+    #[cfg(feature = "test-util")]
+    pub fn busy_keys(&self) -> usize {
+        self.busy.as_ref().map_or(0, BusyKeys::len)
     }
 
     /// The patience of a step that a client waits for.
     fn step(&self) -> Patience {
         Patience::step(self.terms.backend_timeout)
+    }
+}
+
+/// Why a request with `fingerprint` does not run where `entry` is.
+fn refusal(entry: Entry, fingerprint: &Fingerprint) -> Refusal {
+    match entry {
+        Entry::Completed(record) => judge(&record.fingerprint(), fingerprint, Refusal::Replay(record)),
+        Entry::InProgress { fingerprint: holder } => judge(&holder, fingerprint, Refusal::InProgress),
     }
 }
 

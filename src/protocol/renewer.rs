@@ -29,7 +29,7 @@ impl<B: Backend> Protocol<B> {
         let mut sent = Instant::now();
         // After a stall the lease may be over: a renewal would be sent and given up in the same instant.
         if sent >= run.started + self.terms.max_run || !run.is_entitled(sent) {
-            return run.lose();
+            return self.lose(&run);
         }
         let patience = Patience::behind(run.deadline(), self.terms.backend_timeout.min(run.term / 3));
         let answer = answered(patience, || {
@@ -41,8 +41,14 @@ impl<B: Backend> Protocol<B> {
                 run.extend(sent);
                 self.renew_after(&run, sent);
             }
-            Ok(Ownership::Lost) | Err(_) => run.lose(),
+            Ok(Ownership::Lost) | Err(_) => self.lose(&run),
         }
+    }
+
+    /// Duplicates do not hear from this process any more that the key is held.
+    fn lose(&self, run: &Arc<LiveRun>) {
+        run.lose();
+        drop(self.part(run));
     }
 }
 

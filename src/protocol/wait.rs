@@ -2,17 +2,25 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Protocol, Refusal, judge};
-use crate::{Backend, BackendError, Entry, Fingerprint, Key};
+use super::{Protocol, Refusal, busy::News, judge, refusal};
+use crate::{Backend, BackendError, Fingerprint, Key};
 
 impl<B: Backend> Protocol<B> {
-    /// Waits until nothing is stored under `key`, so that it can be claimed.
+    /// Waits until nothing is stored under `key`, so that it can be claimed; or, where a run of this process holds it,
+    /// until that is over, without a command.
     ///
     /// # Errors
     ///
     /// Why the request that `fingerprint` stands for does not run: the key's run has completed, is still in progress
     /// at `until`, or is by now that of another request; or the backend failed, or had not answered a time-out later.
     pub async fn until_free(&self, key: Key, fingerprint: Fingerprint, until: Instant) -> Result<(), Refusal> {
+        if let Some((holder, news)) = self.busy.as_ref().and_then(|busy| busy.held(&key)) {
+            return match timeout_at(until, News::of_end(news)).await {
+                Ok(None) => Ok(()),
+                Ok(Some(news)) => Err(news.refusal(&fingerprint)),
+                Err(_elapsed) => Err(judge(&holder, &fingerprint, Refusal::InProgress)),
+            };
+        }
         let entry = match timeout_at(until + self.terms.backend_timeout, self.backend.wait(&key, until)).await {
             Ok(Ok(entry)) => entry,
             Ok(Err(error)) => return Err(Refusal::Unavailable(error)),
@@ -20,8 +28,7 @@ impl<B: Backend> Protocol<B> {
         };
         match entry {
             None => Ok(()),
-            Some(Entry::Completed(record)) => Err(judge(&record.fingerprint(), &fingerprint, Refusal::Replay(record))),
-            Some(Entry::InProgress { fingerprint: holder }) => Err(judge(&holder, &fingerprint, Refusal::InProgress)),
+            Some(entry) => Err(refusal(entry, &fingerprint)),
         }
     }
 }

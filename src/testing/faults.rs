@@ -285,4 +285,8 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         let sent = Sent { command: Command::Wait, key, token: None };
         self.send(sent, move |this| async move { this.inner().wait(&key, deadline).await }).await
     }
+
+    fn is_local(&self) -> bool {
+        self.inner().is_local()
+    }
 }

@@ -108,4 +108,8 @@ impl Backend for Counting {
         let _waiting = Waiting(&self.counts.waiting);
         self.counted().wait(key, deadline).await
     }
+
+    fn is_local(&self) -> bool {
+        self.backend.is_local()
+    }
 }

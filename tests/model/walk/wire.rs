@@ -152,4 +152,9 @@ impl Backend for ScriptedBackend {
     async fn remove(&self, _: &Key) -> Result<bool, BackendError> {
         unreachable!("the protocol removes nothing")
     }
+
+    /// The model has requests of one process ask each for itself.
+    fn is_local(&self) -> bool {
+        true
+    }
 }

@@ -1,0 +1,187 @@
+//! [`BusyKeys`]: the keys that this process claims or runs, so that duplicates that meet here need not ask the backend.
+//!
+//! The reasons are those of the decision record `docs/decisions/0011-shared-claims.md`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{LiveRun, Refusal, judge, refusal};
+use crate::{BackendError, BackendErrorKind, Entry, Fingerprint, Key};
+
+/// The keys that this process is busy with: an entry lives while a claim is under way, and then for as long as a run
+/// that came of it takes the key for its own.
+#[derive(Debug, Default)]
+pub(super) struct BusyKeys(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    keys: HashMap<Key, Busy>,
+    /// How many claims have been made: each has its number.
+    claims: u64,
+}
+
+#[derive(Debug)]
+struct Busy {
+    claim: u64,
+    /// Until when others may wait for the claim. One that takes longer is perhaps not worked on any more.
+    shared_until: Instant,
+    /// The run that the claim has led to.
+    run: Option<Arc<LiveRun>>,
+    news: watch::Sender<News>,
+}
+
+/// What those who share a claim are told of it. Where nothing more can come the channel closes.
+#[derive(Debug, Clone)]
+pub(super) enum News {
+    /// The claim is not answered yet.
+    Awaited,
+    /// A run of this process holds the key.
+    Held(Fingerprint),
+    /// The key is taken: by a run elsewhere, or for good.
+    Found(Entry),
+    /// The backend did not answer.
+    Failed(BackendErrorKind),
+}
+
+/// What a request that claims a key has to do.
+#[derive(Debug)]
+pub(super) enum Turn<'a> {
+    /// Claim it, and tell the others.
+    Lead(Lead<'a>),
+    /// Hear from the one that does, or that has.
+    Follow(watch::Receiver<News>),
+}
+
+/// The one claim for a key that is under way in this process. When it is dropped without a word, one of those that wait
+/// for it leads.
+#[derive(Debug)]
+pub(super) struct Lead<'a> {
+    busy: &'a BusyKeys,
+    key: Key,
+    claim: u64,
+}
+
+impl BusyKeys {
+    /// Leads a claim for `key`, unless another is under way, for no longer than `patience` yet, or a run holds it.
+    pub(super) fn enter(&self, key: Key, patience: Duration) -> Turn<'_> {
+        let now = Instant::now();
+        let mut table = self.lock();
+        if let Some(busy) = table.keys.get(&key).filter(|busy| busy.is_shared(now)) {
+            return Turn::Follow(busy.news.subscribe());
+        }
+        table.claims += 1;
+        let claim = table.claims;
+        let news = watch::Sender::new(News::Awaited);
+        table.keys.insert(key, Busy { claim, shared_until: now + patience, run: None, news });
+        Turn::Lead(Lead { busy: self, key, claim })
+    }
+
+    /// The fingerprint of the run that holds `key`, and the news of it.
+    pub(super) fn held(&self, key: &Key) -> Option<(Fingerprint, watch::Receiver<News>)> {
+        let table = self.lock();
+        let busy = table.keys.get(key).filter(|busy| busy.is_shared(Instant::now()))?;
+        let run = busy.run.as_ref()?;
+        Some((run.fingerprint, busy.news.subscribe()))
+    }
+
+    /// From now on nobody hears that `run` holds its key. Those who wait for its end do so until what is returned has
+    /// told it, or is dropped.
+    pub(super) fn part(&self, run: &Arc<LiveRun>) -> Option<watch::Sender<News>> {
+        let mut table = self.lock();
+        let busy = table.keys.get(&run.key)?;
+        if busy.run.as_ref().is_none_or(|other| !Arc::ptr_eq(other, run)) {
+            return None;
+        }
+        table.keys.remove(&run.key).map(|busy| busy.news)
+    }
+
+    /// How many keys there are.
+    #[cfg(feature = "test-util")]
+    pub(super) fn len(&self) -> usize {
+        self.lock().keys.len()
+    }
+
+    // Nothing that can panic runs under the lock, so a poisoned table is a whole one.
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Busy {
+    fn is_shared(&self, now: Instant) -> bool {
+        match &self.run {
+            Some(run) => !run.is_lost() && run.is_entitled(now),
+            None => now < self.shared_until,
+        }
+    }
+}
+
+impl Lead<'_> {
+    /// The claim has led to `run`, which holds the key until it [parts](BusyKeys::part) with it.
+    pub(super) fn hold(self, run: &Arc<LiveRun>) {
+        let mut table = self.busy.lock();
+        // Otherwise it took so long that another claim has taken its place: the others ask the backend.
+        if let Some(busy) = table.keys.get_mut(&self.key).filter(|busy| busy.claim == self.claim) {
+            busy.run = Some(Arc::clone(run));
+            let news = busy.news.clone();
+            drop(table); // which others need while thousands are woken
+            news.send_replace(News::Held(run.fingerprint));
+        }
+    }
+
+    /// The claim has led to no run.
+    pub(super) fn tell(self, news: News) {
+        if let Some(sender) = self.leave() {
+            sender.send_replace(news);
+        }
+    }
+
+    fn leave(&self) -> Option<watch::Sender<News>> {
+        let mut table = self.busy.lock();
+        let busy = table.keys.get(&self.key)?;
+        if busy.claim != self.claim || busy.run.is_some() {
+            return None;
+        }
+        table.keys.remove(&self.key).map(|busy| busy.news)
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        drop(self.leave());
+    }
+}
+
+impl News {
+    /// Waits until a shared claim is answered. `None`: nobody works on it any more.
+    pub(super) async fn of_claim(mut news: watch::Receiver<Self>) -> Option<Self> {
+        let answer = news.wait_for(|news| !matches!(news, Self::Awaited)).await.ok()?;
+        Some(answer.clone())
+    }
+
+    /// Waits until a run is over. `None`: it has left no record that could be told.
+    pub(super) async fn of_end(mut news: watch::Receiver<Self>) -> Option<Self> {
+        let record = news.wait_for(|news| matches!(news, Self::Found(_))).await.ok()?;
+        Some(record.clone())
+    }
+
+    /// Whether it may have changed since the claim was executed.
+    pub(super) fn can_change(&self) -> bool {
+        matches!(self, Self::Found(Entry::InProgress { .. }))
+    }
+
+    /// What it means to a request with `fingerprint`.
+    pub(super) fn refusal(self, fingerprint: &Fingerprint) -> Refusal {
+        match self {
+            Self::Held(holder) => judge(&holder, fingerprint, Refusal::InProgress),
+            Self::Found(entry) => refusal(entry, fingerprint),
+            Self::Failed(kind) => Refusal::Unavailable(BackendError::new(kind)),
+            Self::Awaited => Refusal::Unavailable(BackendError::timed_out()),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The way to a run, or to the reason why there is none. Duplicates that meet in one process share one claim.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Lease, LiveRun, Protocol, Refusal,
+    busy::{BusyKeys, Lead, News, Turn},
+    census::Counted,
+    refusal,
+    retry::{Patience, answered},
+};
+use crate::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Token};
+
+/// Claims are made again with a fresh token when their lease is over before the handler could start.
+const ROUNDS: usize = 3;
+
+/// What a claim has come to.
+enum Claimed {
+    Run(LiveRun),
+    /// Somebody else has the key.
+    Taken(Entry),
+}
+
+impl<B: Backend> Protocol<B> {
+    /// Claims `key` for a run of the request that `fingerprint` stands for.
+    pub async fn claim(self: &Arc<Self>, key: Key, fingerprint: Fingerprint) -> Result<Lease<B>, Refusal> {
+        let counted = Counted::new(&self.census);
+        let lead = match &self.busy {
+            Some(busy) => Some(self.meet(busy, key, &fingerprint).await?),
+            None => None,
+        };
+        match self.ask(key, fingerprint).await {
+            Ok(Claimed::Run(run)) => {
+                let lease = Lease::begin(self, run, counted);
+                lead.into_iter().for_each(|lead| lead.hold(lease.run()));
+                Ok(lease)
+            }
+            Ok(Claimed::Taken(entry)) => {
+                lead.into_iter().for_each(|lead| lead.tell(News::Found(entry.clone())));
+                Err(refusal(entry, &fingerprint))
+            }
+            Err(error) => {
+                lead.into_iter().for_each(|lead| lead.tell(News::Failed(error.kind())));
+                Err(Refusal::Unavailable(error))
+            }
+        }
+    }
+
+    /// Shares the claim that is under way for `key`, and the knowledge of a run that holds it. Returns when there is
+    /// neither: then this request has to claim the key.
+    async fn meet<'a>(&self, busy: &'a BusyKeys, key: Key, fingerprint: &Fingerprint) -> Result<Lead<'a>, Refusal> {
+        let patience = self.terms.backend_timeout;
+        let until = Instant::now() + patience;
+        // The first claim that it meets was sent before, and has perhaps been executed before. A later one was not.
+        let mut came_late = true;
+        loop {
+            let news = match busy.enter(key, patience) {
+                Turn::Lead(lead) => return Ok(lead),
+                Turn::Follow(news) => news,
+            };
+            match timeout_at(until, News::of_claim(news)).await {
+                Ok(Some(news)) if !(came_late && news.can_change()) => return Err(news.refusal(fingerprint)),
+                Ok(_) => came_late = false,
+                Err(_elapsed) => return Err(Refusal::Unavailable(BackendError::timed_out())),
+            }
+        }
+    }
+
+    /// Claims `key` in the backend.
+    async fn ask(self: &Arc<Self>, key: Key, fingerprint: Fingerprint) -> Result<Claimed, BackendError> {
+        // Sendings of an earlier token that may reach the backend after all and claim the key for nobody.
+        let mut astray = false;
+        for _ in 0..ROUNDS {
+            let token = Token::random();
+            let sent = Instant::now();
+            let mut sendings = 0;
+            let answer = answered(self.step(), || {
+                sendings += 1;
+                self.backend.claim(&key, token, &fingerprint, self.terms.lease)
+            });
+            match answer.await {
+                Ok(Claim::Acquired) => match self.entitle(key, token, fingerprint, sent).await {
+                    Ok(Some(run)) => return Ok(Claimed::Run(run)),
+                    // The lease may be over, so nothing may start on it. Left alone, it would refuse the next round.
+                    Ok(None) => {
+                        astray |= sendings > 1;
+                        if let Err(error) = answered(self.step(), || self.backend.release(&key, token)).await {
+                            return Err(self.give_up(key, token, error));
+                        }
+                    }
+                    Err(error) => return Err(self.give_up(key, token, error)),
+                },
+                Ok(Claim::Completed(record)) => return Ok(Claimed::Taken(Entry::Completed(record))),
+                Ok(Claim::InProgress { .. }) if astray => break,
+                Ok(Claim::InProgress { fingerprint }) => return Ok(Claimed::Taken(Entry::InProgress { fingerprint })),
+                Err(error) if error.changed_nothing() => return Err(error),
+                Err(error) => return Err(self.give_up(key, token, error)),
+            }
+        }
+        Err(BackendError::timed_out())
+    }
+
+    /// The run that an acquired claim entitles to, unless its lease may be over already.
+    ///
+    /// Its length counts from the *first* sending of the token: the backend counts from when that one arrived, which
+    /// may have been long before the reply to a later one.
+    async fn entitle(
+        &self,
+        key: Key,
+        token: Token,
+        fingerprint: Fingerprint,
+        mut sent: Instant,
+    ) -> Result<Option<LiveRun>, BackendError> {
+        if self.terms.at_most_once {
+            sent = Instant::now();
+            let extended = answered(self.step(), || self.backend.renew(&key, token, self.terms.retention)).await?;
+            if extended == Ownership::Lost {
+                return Ok(None);
+            }
+        }
+        let run = LiveRun::new(key, token, fingerprint, sent, self.terms.term());
+        Ok(run.is_entitled(Instant::now()).then_some(run))
+    }
+
+    /// Gives up a claim that may have been made: a release follows in the background, until it is answered or the
+    /// claim has expired by itself. A claim that nobody uses must not lock its key.
+    fn give_up(self: &Arc<Self>, key: Key, token: Token, error: BackendError) -> BackendError {
+        if let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() {
+            let protocol = Arc::clone(self);
+            let patience = Patience::behind(Instant::now() + self.terms.term(), self.terms.backend_timeout);
+            tokio::spawn(async move {
+                let _ = answered(patience, || protocol.backend.release(&key, token)).await;
+                drop(permit);
+            });
+        }
+        error
+    }
+}
