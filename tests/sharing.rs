@@ -146,7 +146,7 @@ fn key() -> Key {
 /// Another node claims the key for the request that `fingerprint` stands for.
 async fn claim_elsewhere(backend: &Remote, fingerprint: &str) -> Token {
     let token = Token::random();
-    let claim = backend.inner().memory().claim(&key(), token, &Fingerprint::of(fingerprint), LEASE).await.unwrap();
+    let claim = backend.inner().memory.claim(&key(), token, &Fingerprint::of(fingerprint), LEASE).await.unwrap();
     assert_eq!(claim, Claim::Acquired);
     token
 }
@@ -364,6 +364,43 @@ async fn a_claim_that_nobody_works_on_is_shared_for_one_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_that_was_replaced_leaves_its_successor_alone() {
+    let backend = backend();
+    let protocol = protocol(&backend);
+    let mut forgotten = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
+    assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    sleep(TIMEOUT).await;
+    let held = backend.hold(Command::Claim);
+    let second = claim(&protocol, "one");
+    held.arrived().await;
+    drop(forgotten);
+    let third = claim(&protocol, "one");
+    settle().await;
+    assert_eq!((backend.sent(Command::Claim), protocol.busy_keys()), (2, 1), "they share one");
+    held.open();
+    assert!(second.await.unwrap().is_ok());
+    assert!(matches!(third.await.unwrap(), Err(Refusal::InProgress)));
+}
+
+/// It comes back to life, and its run is known like any other.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_replaced_can_still_lead_to_a_run() {
+    let backend = backend();
+    let protocol = protocol(&backend);
+    backend.on(Command::Claim).next(Fault::DelayRequest(ROUND_TRIP)); // it travels while nobody polls it
+    let mut forgotten = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
+    assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    sleep(TIMEOUT).await;
+    assert!(matches!(claim(&protocol, "one").await.unwrap(), Err(Refusal::InProgress)));
+    assert_eq!((backend.sent(Command::Claim), protocol.busy_keys()), (2, 0), "the backend has said so");
+    let lease = forgotten.await.expect("its claim has been made");
+    assert!(matches!(claim(&protocol, "two").await.unwrap(), Err(Refusal::Mismatch)));
+    assert_eq!((backend.sent(Command::Claim), protocol.busy_keys()), (2, 1), "the run has");
+    lease.release().await;
+    assert_eq!(protocol.busy_keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_follower_waits_no_longer_than_the_timeout() {
     let backend = backend();
     let protocol = protocol(&backend);
@@ -378,7 +415,7 @@ async fn a_follower_waits_no_longer_than_the_timeout() {
 async fn when_a_lease_is_lost_the_next_duplicate_asks_at_once() {
     let (backend, node) = setup();
     let first = node.hold().await;
-    assert!(backend.inner().memory().remove(&key()).await.unwrap());
+    assert!(backend.inner().memory.remove(&key()).await.unwrap());
     sleep(LEASE / 4).await;
     assert_eq!(node.answer("one").await, CONFLICT, "it is not known before the next renewal");
     sleep(LEASE / 6).await;
@@ -447,7 +484,7 @@ async fn a_conflict_is_shared_only_with_those_who_came_before_the_claim_was_sent
     let reply = backend.hold_reply(Command::Claim);
     let first = claim(&protocol, "one");
     reply.arrived().await;
-    backend.inner().memory().release(&key(), elsewhere).await.unwrap();
+    backend.inner().memory.release(&key(), elsewhere).await.unwrap();
     let second = claim(&protocol, "one"); // whose client may have seen the release
     settle().await;
     reply.open();
@@ -566,7 +603,7 @@ mod waiters {
         let first = node.hold().await;
         let waiter = node.send("one");
         settle().await;
-        assert!(backend.inner().memory().remove(&key()).await.unwrap());
+        assert!(backend.inner().memory.remove(&key()).await.unwrap());
         node.handler.arrived(2).await;
         node.handler.open_all();
         assert_eq!(waiter.await.unwrap(), Answer::Own(StatusCode::OK));
@@ -584,6 +621,19 @@ mod waiters {
         assert_eq!(waiter.await.unwrap(), Answer::Replay(Bytes::from("1")));
         assert_eq!(first.await.unwrap(), Answer::Own(StatusCode::OK));
         assert_eq!(node.runs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_was_not_stored_is_told_to_nobody() {
+        let (backend, node) = setup(InnerService::new());
+        let first = node.hold().await;
+        let waiter = node.send("one");
+        settle().await;
+        assert!(backend.inner().memory.remove(&key()).await.unwrap());
+        claim_elsewhere(&backend, "another request").await;
+        node.handler.open_all();
+        assert_eq!(waiter.await.unwrap(), Answer::Refused(Rejection::Mismatch));
+        assert_eq!(first.await.unwrap(), CONFLICT);
     }
 
     #[tokio::test(start_paused = true)]

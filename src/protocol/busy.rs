@@ -76,8 +76,7 @@ impl BusyKeys {
         }
         table.claims += 1;
         let claim = table.claims;
-        let news = watch::Sender::new(News::Awaited);
-        table.keys.insert(key, Busy { claim, shared_until: now + patience, run: None, news });
+        table.keys.insert(key, Busy::new(claim, now + patience));
         Turn::Lead(Lead { busy: self, key, claim })
     }
 
@@ -113,9 +112,13 @@ impl BusyKeys {
 }
 
 impl Busy {
+    fn new(claim: u64, shared_until: Instant) -> Self {
+        Self { claim, shared_until, run: None, news: watch::Sender::new(News::Awaited) }
+    }
+
     fn is_shared(&self, now: Instant) -> bool {
         match &self.run {
-            Some(run) => !run.is_lost() && run.is_entitled(now),
+            Some(run) => run.is_entitled(now),
             None => now < self.shared_until,
         }
     }
@@ -125,13 +128,12 @@ impl Lead<'_> {
     /// The claim has led to `run`, which holds the key until it [parts](BusyKeys::part) with it.
     pub(super) fn hold(self, run: &Arc<LiveRun>) {
         let mut table = self.busy.lock();
-        // Otherwise it took so long that another claim has taken its place: the others ask the backend.
-        if let Some(busy) = table.keys.get_mut(&self.key).filter(|busy| busy.claim == self.claim) {
-            busy.run = Some(Arc::clone(run));
-            let news = busy.news.clone();
-            drop(table); // which others need while thousands are woken
-            news.send_replace(News::Held(run.fingerprint));
-        }
+        // One that took too long has perhaps been replaced.
+        let busy = table.keys.entry(self.key).or_insert_with(|| Busy::new(self.claim, run.started));
+        busy.run = Some(Arc::clone(run));
+        let news = busy.news.clone();
+        drop(table); // which others need while thousands are woken
+        news.send_replace(News::Held(run.fingerprint));
     }
 
     /// The claim has led to no run.

@@ -13,18 +13,14 @@ use tower_idempotency::{
 /// A [`MemoryBackend`] that says that it is not in this process, with the round trips that this costs.
 #[derive(Debug, Clone)]
 pub(crate) struct Distant {
-    memory: MemoryBackend,
+    /// What is stored, without the way to it.
+    pub(crate) memory: MemoryBackend,
     round_trip: Duration,
 }
 
 impl Distant {
     pub(crate) fn new(memory: MemoryBackend, round_trip: Duration) -> Self {
         Self { memory, round_trip }
-    }
-
-    /// What is stored, without the way to it.
-    pub(crate) fn memory(&self) -> &MemoryBackend {
-        &self.memory
     }
 
     async fn there_and_back<T>(&self, command: impl Future<Output = T>) -> T {

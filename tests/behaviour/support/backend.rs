@@ -23,16 +23,6 @@ struct Counts {
     all: AtomicUsize,
     renewals: AtomicUsize,
     releases: AtomicUsize,
-    waiting: AtomicUsize,
-}
-
-/// Counts somebody who waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl Counting {
@@ -51,11 +41,6 @@ impl Counting {
 
     pub(crate) fn releases(&self) -> usize {
         self.counts.releases.load(Ordering::SeqCst)
-    }
-
-    /// Those who wait now.
-    pub(crate) fn waiting(&self) -> usize {
-        self.counts.waiting.load(Ordering::SeqCst)
     }
 
     fn counted(&self) -> &BoxBackend {
@@ -104,8 +89,6 @@ impl Backend for Counting {
     }
 
     async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
-        self.counts.waiting.fetch_add(1, Ordering::SeqCst);
-        let _waiting = Waiting(&self.counts.waiting);
         self.counted().wait(key, deadline).await
     }
 

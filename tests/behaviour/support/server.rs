@@ -92,6 +92,12 @@ impl Visits {
     pub(crate) fn abandoned(&self) -> usize {
         self.0.abandoned.load(Ordering::SeqCst)
     }
+
+    /// Requests whose future lives.
+    pub(crate) fn inside(&self) -> usize {
+        let gone = self.answered() + self.abandoned();
+        self.arrived() - gone
+    }
 }
 
 struct Visit<'a> {
