@@ -24,6 +24,8 @@ pub(crate) struct History {
     /// How long each node lets duplicates wait.
     pub(crate) wait: [Option<Duration>; 2],
     pub(crate) requests: Vec<Request>,
+    /// How far away the backend is. `None`: it lives in the process, so that duplicates share no claims.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 /// What the backend and the way to it suffer.
@@ -95,7 +97,7 @@ impl History {
     pub(crate) fn draw(seed: u64) -> Self {
         let dice = &mut StdRng::seed_from_u64(seed);
         let keys = dice.random_range(1..=3);
-        let span = [500, 10_000, 120_000][dice.random_range(0..3)];
+        let span = [20, 500, 10_000, 120_000][dice.random_range(0..4)];
         let mut requests: Vec<_> = (0..dice.random_range(3..=12)).map(|_| Request::draw(dice, keys, span)).collect();
         requests.sort_by_key(|request| request.at);
         let weather = dice.random_bool(0.5).then(|| Weather::draw(dice));
@@ -107,6 +109,7 @@ impl History {
             at_most_once: dice.random_bool(0.15),
             wait: [(); 2].map(|()| dice.random_bool(0.5).then(|| millis(dice, 1, 60_000))),
             requests,
+            round_trip: dice.random_bool(0.5).then(|| millis(dice, 2, 20)),
         }
     }
 }

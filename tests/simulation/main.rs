@@ -5,6 +5,8 @@
 #![cfg(all(feature = "memory", feature = "test-util"))]
 #![allow(clippy::print_stdout, reason = "the seeds and the story are the point")]
 
+#[path = "../support/distant.rs"]
+mod distant;
 mod handler;
 mod history;
 mod invariants;
@@ -60,6 +62,7 @@ fn tell(aftermath: &Aftermath) {
     let history = &aftermath.history;
     println!("seed {}, {:?}", history.seed, history.weather);
     println!("lease: {:?}, at most once: {}, wait: {:?}", history.lease, history.at_most_once, history.wait);
+    println!("round trip: {:?}", history.round_trip);
     for (number, (request, seen)) in history.requests.iter().zip(&aftermath.seen).enumerate() {
         println!("request {number}: {request:?}\n    saw {seen:?}");
     }

@@ -11,11 +11,13 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::{
-    Backend, Entry as Stored, IdempotencyLayer, Key, MemoryBackend, Rejection, RequestBody, ResponseBody, Run,
+    Backend, BoxBackend, Entry as Stored, IdempotencyLayer, Key, MemoryBackend, Rejection, RequestBody, ResponseBody,
+    Run,
     testing::{Command, Fault, FaultyBackend},
 };
 
 use crate::{
+    distant::Distant,
     handler::{self, Ledger, Moment, Own, Played, Shared, lock},
     history::{Client, End, History, LIMIT, LONGEST_DELAY, LONGEST_LEASE, LONGEST_RUN, Response, Script},
 };
@@ -30,6 +32,7 @@ pub(crate) struct Aftermath {
     /// So many requests were drawn. Those behind ask for each key and body once more, when all faults are over.
     pub(crate) drawn: usize,
     pub(crate) live_runs: usize,
+    pub(crate) busy_keys: usize,
     pub(crate) keys_in_progress: Vec<usize>,
 }
 
@@ -70,7 +73,7 @@ pub(crate) enum BodyEnd {
     Left,
 }
 
-type Faulty = FaultyBackend<MemoryBackend>;
+type Faulty = FaultyBackend<BoxBackend>;
 
 fn key(number: usize) -> String {
     format!("key-{number}")
@@ -82,6 +85,14 @@ fn layer(history: &History, node: usize, backend: &Faulty) -> IdempotencyLayer<F
     match history.wait[node] {
         Some(max) => layer.wait(max),
         None => layer,
+    }
+}
+
+fn backend(history: &History) -> BoxBackend {
+    let memory = MemoryBackend::with_limits(1024, 1 << 20);
+    match history.round_trip {
+        Some(round_trip) => BoxBackend::new(Distant::new(memory, round_trip)),
+        None => BoxBackend::new(memory),
     }
 }
 
@@ -107,7 +118,7 @@ pub(crate) async fn play(mut history: History) -> Aftermath {
     let drawn = history.requests.len();
     append_last_questions(&mut history);
     let history = Arc::new(history);
-    let (ledger, backend) = (Ledger::open(), Faulty::new(MemoryBackend::with_limits(1024, 1 << 20)));
+    let (ledger, backend) = (Ledger::open(), Faulty::new(backend(&history)));
     let layers = [0, 1].map(|node| layer(&history, node, &backend));
     let services = layers.each_ref().map(|layer| layer.layer(service(&history, &ledger)));
     disturb(&history, &backend);
@@ -127,6 +138,7 @@ pub(crate) async fn play(mut history: History) -> Aftermath {
     sleep(LONGEST_DELAY + 3 * LONGEST_LEASE).await;
 
     let live_runs = layers.iter().map(|layer| layer.runs().len()).sum();
+    let busy_keys = layers.iter().map(IdempotencyLayer::busy_keys).sum();
     let mut keys_in_progress = Vec::new();
     for number in 0..3 {
         let stored = backend.inner().get(&Key::new("", key(number))).await;
@@ -137,7 +149,7 @@ pub(crate) async fn play(mut history: History) -> Aftermath {
     for number in drawn..history.requests.len() {
         seen.push(ask(number).await.expect("it does not panic"));
     }
-    Aftermath { history, ledger, seen, drawn, live_runs, keys_in_progress }
+    Aftermath { history, ledger, seen, drawn, live_runs, busy_keys, keys_in_progress }
 }
 
 /// Each key and body once more, for the time when all is over. Should it run, it gives the key back.
