@@ -121,8 +121,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether what is stored lives in the memory of this process, so that a command costs no more than a look.
     ///
     /// In front of any other backend, requests with one key that meet in a process share a claim: while one asks, the
-    /// others wait for its answer, and while a run of this process holds the key, they are told so without a command.
-    /// Default: `false`. A backend that wraps another hands on what that one says; it must say the same at all times.
+    /// others wait for its answer, and while a run of this process holds the key, they are told so without a command. A
+    /// claim that is [removed](Self::remove) is noticed by its holder at the next renewal.
+    ///
+    /// Default: `false`. A backend that wraps another hands on what that one says. The answer must never change.
     fn is_local(&self) -> bool {
         false
     }

@@ -91,12 +91,13 @@ impl BusyKeys {
     /// From now on nobody hears that `run` holds its key. Those who wait for its end do so until what is returned has
     /// told it, or is dropped.
     pub(super) fn part(&self, run: &Arc<LiveRun>) -> Option<watch::Sender<News>> {
+        self.take(&run.key, |busy| busy.run.as_ref().is_some_and(|other| Arc::ptr_eq(other, run)))
+    }
+
+    fn take(&self, key: &Key, wanted: impl FnOnce(&Busy) -> bool) -> Option<watch::Sender<News>> {
         let mut table = self.lock();
-        let busy = table.keys.get(&run.key)?;
-        if busy.run.as_ref().is_none_or(|other| !Arc::ptr_eq(other, run)) {
-            return None;
-        }
-        table.keys.remove(&run.key).map(|busy| busy.news)
+        let _wanted = table.keys.get(key).filter(|busy| wanted(busy))?;
+        table.keys.remove(key).map(|busy| busy.news)
     }
 
     /// How many keys there are.
@@ -144,12 +145,7 @@ impl Lead<'_> {
     }
 
     fn leave(&self) -> Option<watch::Sender<News>> {
-        let mut table = self.busy.lock();
-        let busy = table.keys.get(&self.key)?;
-        if busy.claim != self.claim || busy.run.is_some() {
-            return None;
-        }
-        table.keys.remove(&self.key).map(|busy| busy.news)
+        self.busy.take(&self.key, |busy| busy.claim == self.claim && busy.run.is_none())
     }
 }
 
