@@ -35,6 +35,8 @@ use self::distant::Distant;
 
 const LEASE: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one claim is shared, if it is not answered.
+const PATIENCE: Duration = Duration::from_millis(1250);
 const MAX: Duration = Duration::from_secs(600);
 const ROUND_TRIP: Duration = Duration::from_millis(10);
 
@@ -339,21 +341,21 @@ async fn the_kind_of_an_error_is_shared() {
     assert_eq!(backend.sent(Command::Claim), 1);
 }
 
-/// A future that nobody polls, as in a stalled `join`, keeps nobody from the key for longer than the time-out.
+/// A future that nobody polls, as in a stalled `join`, keeps nobody from the key.
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_nobody_works_on_is_shared_for_one_timeout() {
+async fn a_claim_that_nobody_works_on_is_not_shared_for_long() {
     let backend = backend();
     let protocol = protocol(&backend);
     let mut forgotten = pin!(protocol.claim(key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    sleep(TIMEOUT / 2).await;
+    sleep(PATIENCE / 2).await;
     let began = Instant::now();
     let follower = claim(&protocol, "one");
     settle().await;
-    sleep(TIMEOUT / 2).await;
+    sleep(PATIENCE / 2).await;
     let lease = claim(&protocol, "one").await.unwrap().expect("the forgotten claim has not been executed");
     assert!(matches!(follower.await.unwrap(), Err(Refusal::InProgress)));
-    assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 
     // What the forgotten one does later is its own affair.
     let refused = forgotten.await;
@@ -369,7 +371,7 @@ async fn a_claim_that_was_replaced_leaves_its_successor_alone() {
     let protocol = protocol(&backend);
     let mut forgotten = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    sleep(TIMEOUT).await;
+    sleep(PATIENCE).await;
     let held = backend.hold(Command::Claim);
     let second = claim(&protocol, "one");
     held.arrived().await;
@@ -390,7 +392,7 @@ async fn a_claim_that_was_replaced_can_still_lead_to_a_run() {
     backend.on(Command::Claim).next(Fault::DelayRequest(ROUND_TRIP)); // it travels while nobody polls it
     let mut forgotten = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    sleep(TIMEOUT).await;
+    sleep(PATIENCE).await;
     assert!(matches!(claim(&protocol, "one").await.unwrap(), Err(Refusal::InProgress)));
     assert_eq!((backend.sent(Command::Claim), protocol.busy_keys()), (2, 0), "the backend has said so");
     let lease = forgotten.await.expect("its claim has been made");
@@ -400,15 +402,39 @@ async fn a_claim_that_was_replaced_can_still_lead_to_a_run() {
     assert_eq!(protocol.busy_keys(), 0);
 }
 
+/// It has not asked the backend yet, so it cannot say that the backend does not answer.
 #[tokio::test(start_paused = true)]
-async fn a_follower_waits_no_longer_than_the_timeout() {
+async fn those_who_share_a_claim_that_nobody_works_on_ask_in_the_end() {
     let backend = backend();
     let protocol = protocol(&backend);
     let mut forgotten = pin!(protocol.claim(key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     let began = Instant::now();
-    assert!(matches!(claim(&protocol, "one").await.unwrap(), Err(Refusal::Unavailable(_))));
-    assert_eq!(began.elapsed(), TIMEOUT);
+    let followers: Vec<_> = (0..100).map(|_| claim(&protocol, "one")).collect();
+    let mut leases = Vec::new();
+    for follower in followers {
+        match follower.await.unwrap() {
+            Ok(lease) => leases.push(lease),
+            Err(refusal) => assert!(matches!(refusal, Refusal::InProgress), "{refusal:?}"),
+        }
+    }
+    assert_eq!((leases.len(), backend.sent(Command::Claim)), (1, 2));
+    assert_eq!(began.elapsed(), PATIENCE + ROUND_TRIP);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_shares_one_claim_after_another_that_nobody_works_on() {
+    let backend = backend();
+    let protocol = protocol(&backend);
+    let mut forgotten = [(); 2].map(|()| Box::pin(protocol.claim(key(), Fingerprint::of("one"))));
+    assert!(forgotten[0].as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    sleep(PATIENCE / 2).await;
+    let follower = claim(&protocol, "one");
+    sleep(PATIENCE / 2).await;
+    assert!(forgotten[1].as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let began = Instant::now();
+    assert!(matches!(follower.await.unwrap(), Err(Refusal::Unavailable(_))));
+    assert_eq!(began.elapsed(), PATIENCE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,8 +51,9 @@ impl<B: Backend> Protocol<B> {
     /// Shares the claim that is under way for `key`, and the knowledge of a run that holds it. Returns when there is
     /// neither: then this request has to claim the key.
     async fn meet<'a>(&self, busy: &'a BusyKeys, key: Key, fingerprint: &Fingerprint) -> Result<Lead<'a>, Refusal> {
-        let patience = self.terms.backend_timeout;
-        let until = Instant::now() + patience;
+        // Longer than the one that asks takes to give up: what it says then is for all.
+        let patience = self.terms.backend_timeout * 5 / 4;
+        let mut until = Instant::now() + patience;
         // The first claim that it meets was sent before, and has perhaps been executed before. A later one was not.
         let mut came_late = true;
         loop {
@@ -62,8 +63,9 @@ impl<B: Backend> Protocol<B> {
             };
             match timeout_at(until, News::of_claim(news)).await {
                 Ok(Some(news)) if !(came_late && news.can_change()) => return Err(news.refusal(fingerprint)),
-                Ok(_) => came_late = false,
-                Err(_elapsed) => return Err(Refusal::Unavailable(BackendError::timed_out())),
+                Err(_elapsed) if !came_late => return Err(Refusal::Unavailable(BackendError::timed_out())),
+                _ if came_late => (came_late, until) = (false, Instant::now() + patience),
+                _ => {}
             }
         }
     }
