@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Lease, LiveRun, Protocol, Refusal,
@@ -133,7 +133,12 @@ impl<B: Backend> Protocol<B> {
             let protocol = Arc::clone(self);
             let patience = Patience::behind(Instant::now() + self.terms.term(), self.terms.backend_timeout);
             tokio::spawn(async move {
-                let _ = answered(patience, || protocol.backend.release(&key, token)).await;
+                if answered(patience, || protocol.backend.release(&key, token)).await.is_ok() {
+                    // Commands of one process may overtake each other: after a stall the release may have come before
+                    // the claim. What a second one does not reach either, the lease ends.
+                    sleep(protocol.terms.backend_timeout).await;
+                    let _ = protocol.backend.release(&key, token).await;
+                }
                 drop(permit);
             });
         }

@@ -1,7 +1,7 @@
 //! What lies between the processes and the store: every command waits here until the walk says what becomes of it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::pending,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -39,13 +39,20 @@ pub(super) struct Wire {
     /// The model's name of each token.
     tokens: Vec<(Token, store::Token)>,
     records: HashMap<store::Token, Record>,
+    released: HashSet<store::Token>,
     fingerprints: Vec<Fingerprint>,
 }
 
 impl Wire {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let fingerprints = scenario.requests.iter().map(|origin| Fingerprint::of([origin.fingerprint])).collect();
-        Self { sendings: Vec::new(), tokens: Vec::new(), records: HashMap::new(), fingerprints }
+        Self {
+            sendings: Vec::new(),
+            tokens: Vec::new(),
+            records: HashMap::new(),
+            released: HashSet::new(),
+            fingerprints,
+        }
     }
 
     pub(super) fn fingerprint(&self, request: u8) -> Fingerprint {
@@ -134,7 +141,13 @@ impl Backend for ScriptedBackend {
     }
 
     async fn release(&self, _: &Key, token: Token) -> Result<(), BackendError> {
-        self.send(Command::Release, self.named(token)).await.map(drop)
+        let token = self.named(token);
+        // The model sends no second release: it leaves what that one would reach to the lease.
+        if !self.wire().released.contains(&token) {
+            self.send(Command::Release, token).await?;
+            self.wire().released.insert(token);
+        }
+        Ok(())
     }
 
     async fn get(&self, _: &Key) -> Result<Option<Entry>, BackendError> {
