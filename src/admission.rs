@@ -2,7 +2,9 @@
 
 use http::{header, request::Parts};
 
-use crate::{Run, header_key::KeyText, identity::Identity, key_source::Found, layer::Settings, rejection::Rejection};
+use crate::{
+    Run, header_key::KeyText, identity::Identity, key_source::Found, rejection::Rejection, settings::Settings,
+};
 
 /// What is to be done with a request.
 pub(crate) enum Admission {

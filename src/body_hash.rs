@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    fingerprint::update_target, grpc, header_key::KeyText, identity::Identity, key::update_prefixed, layer::Settings,
-    times::assert_possible,
+    fingerprint::update_target, grpc, header_key::KeyText, identity::Identity, key::update_prefixed,
+    settings::Settings, times::assert_possible,
 };
 
 /// Knows a request without a key by the SHA-256 digest of its method, authority, path, query and body: the same request

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A backend could not answer a command.
 ///

@@ -2,14 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, request, response};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, FingerprintPolicy, Idempotency, KeySource, OnDisconnect, RecordPolicy, Runs,
-    answer::Wording,
-    closure::Closure,
-    protocol::{Lease, Protocol, Terms, Word},
+    Backend, BackendFailure, Idempotency, OnDisconnect, Runs,
+    protocol::{Protocol, Terms},
+    settings::Settings,
     times::assert_possible,
     waiting::WaitingRoom,
 };
@@ -31,77 +29,6 @@ pub(crate) struct Shared<B> {
     pub(crate) protocol: Arc<Protocol<B>>,
     pub(crate) settings: Settings,
     pub(crate) waiting_room: WaitingRoom,
-}
-
-/// A question about the head of a request.
-type Predicate = dyn Fn(&request::Parts) -> bool + Send + Sync;
-/// Who sent a request.
-type Principal = dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync;
-
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) namespace: String,
-    pub(crate) key: KeySource,
-    pub(crate) require_key: bool,
-    /// `None`: POST and PATCH.
-    pub(crate) cover: Option<Closure<Predicate>>,
-    pub(crate) scope: Option<Closure<Principal>>,
-    pub(crate) fingerprint: FingerprintPolicy,
-    pub(crate) backend_failure: BackendFailure,
-    pub(crate) record: RecordPolicy,
-    pub(crate) on_rejection: Option<Closure<Wording>>,
-    /// In bytes.
-    pub(crate) request_limit: usize,
-    /// In bytes.
-    pub(crate) response_limit: usize,
-    /// How long a request waits for the one that it repeats.
-    pub(crate) wait: Option<Duration>,
-    pub(crate) on_disconnect: OnDisconnect,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            namespace: String::new(),
-            key: KeySource::default(),
-            require_key: false,
-            cover: None,
-            scope: None,
-            fingerprint: FingerprintPolicy::default(),
-            backend_failure: BackendFailure::Refuse,
-            record: RecordPolicy::default(),
-            on_rejection: None,
-            request_limit: 2 << 20,
-            response_limit: 1 << 20,
-            wait: None,
-            on_disconnect: OnDisconnect::default(),
-        }
-    }
-}
-
-impl Settings {
-    /// Whether a request with this head is guarded when it carries a key.
-    pub(crate) fn covers(&self, parts: &request::Parts) -> bool {
-        match &self.cover {
-            None => matches!(parts.method, Method::POST | Method::PATCH),
-            Some(predicate) => predicate(parts),
-        }
-    }
-}
-
-impl<B: Backend> Shared<B> {
-    /// Whether a run counts as not having happened, now that its response is known to its end.
-    pub(crate) fn releases_at_end(
-        &self,
-        lease: &Lease<B>,
-        head: &response::Parts,
-        trailers: Option<&HeaderMap>,
-    ) -> bool {
-        match lease.run().word() {
-            Some(word) => word == Word::Release,
-            None => !self.protocol.terms().at_most_once && self.settings.record.releases_at_end(head, trailers),
-        }
-    }
 }
 
 impl<B: Backend> IdempotencyLayer<B> {

@@ -131,6 +131,7 @@ mod key_source;
 mod layer;
 mod names;
 mod outcome;
+mod panics;
 mod pipe;
 mod policy;
 // Public for the tests alone, which walk the model and this code side by side.
@@ -146,12 +147,15 @@ mod rejection;
 mod run;
 mod runs;
 mod service;
+mod settings;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod times;
 mod token;
 mod unprotected;
+mod verdict;
 mod waiting;
+mod whole;
 
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;

@@ -4,8 +4,7 @@
 //! from being recorded. Frames go out as they are produced; only the *end* waits until the record is durable.
 
 use std::{
-    any::Any,
-    fmt, panic,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -22,12 +21,13 @@ use tokio::{
 
 use crate::{
     Backend, Record,
-    body::{BoxError, Whole},
     capture::whole_response,
-    flow::catch_panic,
+    error::BoxError,
     layer::Shared,
+    panics::{catch_panic, unwind},
     policy,
     protocol::{Completion, Lease, Word},
+    whole::Whole,
 };
 
 /// What the run hands to its client.
@@ -87,7 +87,8 @@ impl<B: Backend> Recording<B> {
             let frame = match catch_panic(timeout_at(until, body.frame())).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
-                Err(panic) => self.unwind(panic, &client).await,
+                // This ends the task, and with it the channel: the client gets an error.
+                Err(panic) => unwind(self.lease, client.is_closed(), panic).await,
             };
             let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
             match frame.map(Frame::into_data) {
@@ -141,15 +142,6 @@ impl<B: Backend> Recording<B> {
     async fn fail<R>(self, error: BoxError, client: &UnboundedSender<Piece<R>>) {
         self.lease.fail().await;
         let _ = client.send(Piece::Failed(error));
-    }
-
-    /// The body has panicked, which ends this task, and with it the channel: its client gets an error.
-    async fn unwind<R>(self, panic: Box<dyn Any + Send>, client: &UnboundedSender<Piece<R>>) -> ! {
-        // Once the client has gone nobody asks for another run right now: the key is left to its lease.
-        if !client.is_closed() || self.lease.keeps_failure().is_some() {
-            self.lease.fail().await;
-        }
-        panic::resume_unwind(panic)
     }
 
     /// The response is too long to record: a tombstone is, and the rest flows at the pace of its client. If that has

@@ -12,7 +12,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    Backend, RequestBody, ResponseBody, ResponseFuture, admission::Admission, body::BoxError, flow, future::Guarded,
+    Backend, RequestBody, ResponseBody, ResponseFuture, admission::Admission, error::BoxError, flow, future::Guarded,
     layer::Shared, rejection::Dialect,
 };
 
@@ -58,14 +58,14 @@ where
             Admission::Reject(rejection) => {
                 let dialect = Dialect::of(&parts.headers);
                 drop(self.take_ready());
-                return ResponseFuture::rejected(self.shared.settings.word(rejection.response(dialect)));
+                return ResponseFuture::rejected(self.shared.settings.worded(rejection.response(dialect)));
             }
             admission => admission,
         };
         let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
         ResponseFuture::guarded(Guarded::new(|client| async move {
             let response = flow::guarded(Arc::clone(&shared), ready, admission, parts, body, client).await?;
-            Ok(shared.settings.word(response))
+            Ok(shared.settings.worded(response))
         }))
     }
 }

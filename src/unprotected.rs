@@ -6,8 +6,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, body::Whole, identity::Identity,
-    layer::Settings, policy,
+    BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, identity::Identity, policy, settings::Settings,
+    whole::Whole,
 };
 
 /// What becomes of a request with a key when the backend does not answer its claim.

@@ -22,9 +22,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower_service::Service;
 
-pub use self::probe::{Counts, Probe, Reaction};
+use crate::error::BoxError;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub use self::probe::{Counts, Probe, Reaction};
 
 type Answer<R> = dyn Fn(Parts, Bytes) -> Response<R> + Send + Sync;
 
