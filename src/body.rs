@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{error::BoxError, pipe::Outlet, whole::Whole};
+use crate::{error::BoxError, outlet::Outlet, whole::Whole};
 
 pin_project! {
     /// The body of a request as the inner service gets it: untouched, or read whole by the layer.

@@ -131,6 +131,7 @@ mod key_source;
 mod layer;
 mod names;
 mod outcome;
+mod outlet;
 mod panics;
 mod pipe;
 mod policy;
