@@ -17,7 +17,33 @@ use crate::{
 /// with one above the limit, or that takes longer than 30 seconds; gRPC; while the backend does not answer. A response
 /// with `Set-Cookie` is not recorded.
 ///
-/// A user who means to send the same twice within the window gets the first response: keep it short.
+/// A user who means to send the same twice within the window gets the first response: keep it short. A duplicate waits
+/// for the first run, at most 30 seconds unless [`wait`](crate::IdempotencyLayer::wait) says otherwise.
+///
+/// A header with a key outweighs the body. No key that a client sends is ever that of a body.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use std::time::Duration;
+/// use axum::{Router, routing::post};
+/// use tower_idempotency::{BodyHash, IdempotencyLayer, MemoryBackend, Outcome};
+///
+/// let hash = BodyHash::per_caller(Duration::from_secs(10)); // a double click pays once
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).or_body_hash(hash);
+/// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+///
+/// // `send` posts a body with headers, and returns the `Outcome`.
+/// let (ann, bob) = ([("cookie", "session=a")], [("cookie", "session=b")]);
+/// assert_eq!(send(&app, &ann, "amount=12").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &ann, "amount=12").await, Some(Outcome::Replayed));
+/// assert_eq!(send(&app, &ann, "amount=13").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &bob, "amount=12").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &[], "amount=12").await, None); // a stranger: bypassed
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct BodyHash {

@@ -5,6 +5,17 @@ use std::{future::Future, pin::pin, task::Poll};
 use crate::future::Client;
 
 /// What becomes of a run whose client leaves before the handler has answered.
+///
+/// A client that leaves later changes nothing: what is left of the response is read and recorded, within the limits.
+///
+/// ```
+/// # #[cfg(feature = "memory")] {
+/// use tower_idempotency::{IdempotencyLayer, MemoryBackend, OnDisconnect};
+///
+/// // The handler's one effect is a transaction, which is rolled back when it is dropped.
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_disconnect(OnDisconnect::Cancel);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnDisconnect {

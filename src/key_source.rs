@@ -8,9 +8,9 @@ use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name
 
 /// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
 ///
-/// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941; anything else is refused
-/// with 400. What is found elsewhere may be any text: if it is not 1 to 255 visible ASCII characters itself, its SHA-256
-/// digest is the key. An empty text is none.
+/// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941, section 3.3.3: `"k-1"` is the
+/// key `k-1`. Anything else, or two different keys, is refused with 400. What is found elsewhere may be any text: if it is
+/// not 1 to 255 visible ASCII characters itself, its SHA-256 digest is the key. An empty text is none.
 ///
 /// Senders of webhooks name each event in a header, the same in every delivery:
 ///
@@ -22,11 +22,22 @@ use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name
 /// | PayPal | `paypal-request-id` |
 ///
 /// ```
-/// use tower_idempotency::KeySource;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use axum::{Router, routing::post};
+/// use tower_idempotency::{IdempotencyLayer, KeySource, MemoryBackend, Outcome};
 ///
 /// let webhooks = KeySource::header("webhook-id").or(KeySource::header("svix-id"));
-/// let by_query = KeySource::by(|parts, _body| Some(parts.uri.query()?.to_owned()));
-/// # drop((webhooks, by_query));
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).key(webhooks);
+/// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+///
+/// // `send` posts a body with headers, and returns the `Outcome`.
+/// assert_eq!(send(&app, &[("webhook-id", "msg_1")], "paid").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &[("svix-id", "msg_1")], "paid").await, Some(Outcome::Replayed));
+/// assert_eq!(send(&app, &[("idempotency-key", "msg_1")], "paid").await, None); // another header now
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
@@ -70,7 +81,7 @@ impl From<BodyHash> for KeySource {
 }
 
 impl KeySource {
-    /// The header `name`.
+    /// The header `name`, with one key in one line.
     ///
     /// # Panics
     ///
@@ -98,6 +109,8 @@ impl KeySource {
     /// The values in the JSON body to which all of `pointers` (RFC 6901) point, together; a body that lacks one of them
     /// has no key. Needs the feature `json`.
     ///
+    /// The key is the digest of their canonical form (RFC 8785), in the order of `pointers`.
+    ///
     /// # Panics
     ///
     /// When one of `pointers` is not a JSON pointer, or there is none.
@@ -113,13 +126,26 @@ impl KeySource {
         Self::only(Source::JsonPointers(pointers))
     }
 
-    /// What `choice`, given head and body, returns. The body is read first.
+    /// What `choice`, given head and body, returns. The body is read first. `None`: no key.
+    ///
+    /// ```
+    /// use tower_idempotency::KeySource;
+    ///
+    /// // The account in the path, and the first line of the body.
+    /// let source = KeySource::by(|parts, body| {
+    ///     let account = parts.uri.path().strip_prefix("/accounts/")?;
+    ///     let line = body.split(|&byte| byte == b'\n').next()?;
+    ///     Some([account.as_bytes(), b":", line].concat())
+    /// });
+    /// # drop(source);
+    /// ```
     pub fn by<T: AsRef<[u8]>>(choice: impl Fn(&Parts, &[u8]) -> Option<T> + Send + Sync + 'static) -> Self {
         let choice = move |parts: &Parts, body: &[u8]| choice(parts, body).map(|key| key.as_ref().to_vec());
         Self::only(Source::Chosen(Closure(Arc::new(choice))))
     }
 
-    /// `other` where this source finds nothing. A [`BodyHash`] comes last, wherever it stands.
+    /// `other` where this source finds nothing. What it refuses stays refused. A [`BodyHash`] comes last, wherever it
+    /// stands.
     pub fn or(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
         self.first_of.extend(other.first_of);
