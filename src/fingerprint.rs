@@ -7,7 +7,9 @@ use sha2::{Digest, Sha256};
 
 use crate::key::{update_prefixed, write_hex};
 
-/// What a request was: a digest of the request, and a digest of the credentials that came with it.
+/// What a request was: a SHA-256 digest of the request, of 32 bytes, and one of the credentials that came with it, cut to
+/// 16 bytes, which are zero where there are none. A [`FingerprintPolicy`](crate::FingerprintPolicy) says what goes into
+/// the first.
 ///
 /// Backends keep it beside the claim or inside the record and hand it back; they never compare it. `Debug` prints the
 /// first eight hexadecimal digits.
