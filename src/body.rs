@@ -15,8 +15,9 @@ use pin_project_lite::pin_project;
 use crate::pipe::Outlet;
 
 pin_project! {
-    /// The body of a request as the inner service gets it: untouched, or read whole by the layer. Read whole, it is one
-    /// frame of data and the trailers, if any; its length is exact. One that is too long for a
+    /// The body of a request as the inner service gets it: untouched, or read whole by the layer.
+    ///
+    /// Read whole, it is one frame of data and the trailers, if any; its length is exact. One that is too long for a
     /// [`BodyHash`](crate::BodyHash) is what was read, and then the rest.
     ///
     /// Its errors are those of the client's body. Where a layer inside takes no such body, see [where to put the

@@ -58,8 +58,9 @@ pub(crate) struct Recorded {
     pub(crate) trailers: Option<HeaderMap>,
 }
 
-/// Bytes are not a record that this version of the crate can read: the error of
-/// [`Record::from_bytes`](crate::Record::from_bytes). `Display` says what is wrong, without the bytes.
+/// Bytes are not a record that this version of the crate can read.
+///
+/// The error of [`Record::from_bytes`](crate::Record::from_bytes). `Display` says what is wrong, without the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeError(Problem);
 

@@ -76,6 +76,25 @@ impl FingerprintPolicy {
     /// Compared byte by byte as ever are a body whose `Content-Type` is not `application/json` or `+json`, one that is
     /// not valid JSON, and one with a number beyond 2^53, which RFC 8785 would round: two account numbers must not
     /// become one. Of members with one name the last counts.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+    /// # #[cfg(feature = "memory")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use axum::{Router, routing::post};
+    /// use tower_idempotency::{FingerprintPolicy, IdempotencyLayer, MemoryBackend, Outcome};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).fingerprint(FingerprintPolicy::canonical_json());
+    /// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+    ///
+    /// // `send` posts a body with headers, and returns the `Outcome`.
+    /// let headers = [("idempotency-key", "k-1"), ("content-type", "application/json")];
+    /// assert_eq!(send(&app, &headers, r#"{"amount": 12, "to": "ann"}"#).await, Some(Outcome::Executed));
+    /// assert_eq!(send(&app, &headers, r#"{"to":"ann","amount":1.2e1}"#).await, Some(Outcome::Replayed));
+    /// assert_eq!(send(&app, &headers, r#"{"to":"bob","amount":12}"#).await, Some(Outcome::Mismatch));
+    /// # }
+    /// # #[cfg(not(feature = "memory"))] fn main() {}
+    /// ```
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub fn canonical_json() -> Self {

@@ -9,7 +9,7 @@ use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name
 /// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
 ///
 /// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941, section 3.3.3: `"k-1"` is the
-/// key `k-1`. Anything else, or two different keys, is refused with 400. What is found elsewhere may be any text: if it is
+/// key `k-1`. Anything else, several lines, or two different keys are refused with 400. What is found elsewhere may be any text: if it is
 /// not 1 to 255 visible ASCII characters itself, its SHA-256 digest is the key. An empty text is none.
 ///
 /// Senders of webhooks name each event in a header, the same in every delivery:
@@ -93,8 +93,28 @@ impl KeySource {
 
     /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
     ///
-    /// A string, number or boolean is the key itself; the key of an object or array is the digest of its canonical form
-    /// (RFC 8785). A body that is not JSON, or has nothing or `null` there, has no key.
+    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785); the key of an object or
+    /// array is the digest of its canonical form. A body that is not JSON, or has nothing, `null` or an empty string there,
+    /// has no key. The `Content-Type` does not matter.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+    /// # #[cfg(feature = "memory")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use axum::{Router, routing::post};
+    /// use tower_idempotency::{IdempotencyLayer, KeySource, MemoryBackend, Outcome};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).key(KeySource::json_pointer("/event/id"));
+    /// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+    ///
+    /// // `send` posts a body with headers, and returns the `Outcome`.
+    /// for outcome in [Outcome::Executed, Outcome::Replayed] {
+    ///     assert_eq!(send(&app, &[], r#"{"event": {"id": "evt_1"}}"#).await, Some(outcome));
+    /// }
+    /// assert_eq!(send(&app, &[], r#"{"event": {"id": null}}"#).await, None);
+    /// # }
+    /// # #[cfg(not(feature = "memory"))] fn main() {}
+    /// ```
     ///
     /// # Panics
     ///

@@ -14,8 +14,9 @@ pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-store
 /// What is recorded: which responses, and which of their headers.
 ///
 /// A response that is not recorded releases its key, and the next request runs. By default that is what passes by itself:
-/// 5xx, 408, 425, 429 and 401, and gRPC calls that end with one of the status codes 1, 2, 4, 8, 10, 13, 14 and 16, or with
-/// none. All else is recorded, other 4xx too.
+/// 5xx, 408, 425, 429 and 401. All else is recorded, other 4xx too. A gRPC call is judged by the `grpc-status` in its head
+/// or trailers as well: `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `INTERNAL`,
+/// `UNAVAILABLE`, `UNAUTHENTICATED`, and none at all, are not recorded. gRPC-Web is judged by its HTTP status alone.
 ///
 /// Of the headers are recorded all, in their order, repeated ones and raw bytes too, but those
 ///

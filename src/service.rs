@@ -16,8 +16,9 @@ use crate::{
     layer::Shared, rejection::Dialect,
 };
 
-/// Runs each request with an idempotency key once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer): see the [crate
-/// docs](crate#example) for an example.
+/// Runs each request with an idempotency key once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
+///
+/// See the [crate docs](crate#example) for an example.
 ///
 /// The inner service has to be `Clone + Send + 'static`, take a [`RequestBody`] and return a body of [`Bytes`]; its future
 /// has to be `Send`. Its error is the error of this service, whose own failures are responses. It is as ready as the inner
