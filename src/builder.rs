@@ -15,8 +15,8 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// Where a request carries its key: a [`KeySource`], or a [`BodyHash`] alone. Default: the header
     /// `X-Idempotency-Key` or `Idempotency-Key`.
     ///
-    /// A source that looks into the body makes the layer read every covered request whose head has no key, up to its
-    /// [limit](Self::limits).
+    /// A source that looks into the body makes the layer read every covered request, up to its [limit](Self::limits),
+    /// unless a source before it has found a key in the head.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -87,6 +87,8 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// Take it from what authentication has verified, such as an extension that a layer further out sets. A request
     /// with a key for which `principal` returns `None` or an empty value gets 401,
     /// [`Rejection::ScopeMissing`], and does not run. One without a key needs none.
+    ///
+    /// Records from before a scope was set, or from before a principal got another name, are not found any more.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
