@@ -20,7 +20,7 @@ use crate::{
 /// A user who means to send the same twice within the window gets the first response: keep it short. A duplicate waits
 /// for the first run, at most 30 seconds unless [`wait`](crate::IdempotencyLayer::wait) says otherwise.
 ///
-/// A header with a key outweighs the body. No key that a client sends is ever that of a body.
+/// A key, where one is found, outweighs the body. No key that a client sends is ever that of a body.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -55,8 +55,8 @@ pub struct BodyHash {
 impl BodyHash {
     /// Tells callers apart: by their [`scope`](crate::IdempotencyLayer::scope), or where none is set, by their
     /// `Authorization` and `Cookie` headers. A request with nothing of them runs unrecorded, since two strangers must
-    /// never share an answer. Neither must two who share a cookie, such as one for a language: set a scope where cookies
-    /// do not name their user.
+    /// never share an answer. Neither must two who share a cookie, such as one for a language: set a scope where
+    /// cookies do not name their user.
     ///
     /// `window` is how long a response is replayed.
     ///

@@ -25,9 +25,9 @@ pub enum OnDisconnect {
     /// Its handler is dropped where it awaits, and the key given back, so that the next request runs.
     ///
     /// The handler may have had effects by then, and the next attempt has them again. Only for handlers that undo what
-    /// they have begun when they are dropped, such as one whose only effect is a database transaction. Where the handler
-    /// has said [`keep`](crate::Run::keep), and [at most once](crate::IdempotencyLayer::at_most_once), the key is kept
-    /// instead, with an unknown outcome.
+    /// they have begun when they are dropped, such as one whose only effect is a database transaction. Where the
+    /// handler has said [`keep`](crate::Run::keep), and [at most once](crate::IdempotencyLayer::at_most_once), the key
+    /// is kept instead, with an unknown outcome.
     Cancel,
 }
 

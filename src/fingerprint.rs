@@ -9,8 +9,8 @@ use crate::key::{update_prefixed, write_hex};
 
 /// What a request was, and with which credentials it came: 48 bytes.
 ///
-/// They are a SHA-256 digest of the request, of which a [`FingerprintPolicy`](crate::FingerprintPolicy) says what goes into
-/// it, and 16 bytes of one of the credentials, zero where there are none or a scope stands for them.
+/// They are a SHA-256 digest of the request, of which a [`FingerprintPolicy`](crate::FingerprintPolicy) says what goes
+/// into it, and 16 bytes of one of the credentials, zero where there are none or a scope stands for them.
 ///
 /// Backends keep it beside the claim or inside the record and hand it back; they never compare it. `Debug` prints the
 /// first eight hexadecimal digits.

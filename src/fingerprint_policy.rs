@@ -16,8 +16,8 @@ use crate::{
 /// What makes two requests with one key the same request. Default: method, authority, path, query and the bytes of the
 /// body.
 ///
-/// The authority is that of the target or the `Host` header (RFC 9110, section 7.2), in lower case and without the ports 80
-/// and 443; path and query are taken as they are sent. Other headers do not count, `Content-Type` included.
+/// The authority is that of the target or the `Host` header (RFC 9110, section 7.2), in lower case and without the
+/// ports 80 and 443; path and query are taken as they are sent. Other headers do not count, `Content-Type` included.
 ///
 /// The credentials count in every case: another `Authorization` header, or where a
 /// [`scope`](crate::IdempotencyLayer::scope) is set another principal, is another caller.

@@ -24,8 +24,8 @@ pin_project! {
     ///
     /// # Panics
     ///
-    /// When a guarded request is polled outside a tokio runtime with its timer enabled, when it is polled again after it
-    /// has returned, and with the panic of a handler that panics.
+    /// When a guarded request is polled outside a tokio runtime with its timer enabled, when it is polled again after
+    /// it has returned, and with the panic of a handler that panics.
     pub struct ResponseFuture<F, B, E> {
         #[pin]
         kind: Kind<F, B, E>,

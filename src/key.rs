@@ -32,8 +32,8 @@ impl Key {
 
     /// The key for `text` in `namespace`, as a layer with that namespace and no scope derives it.
     ///
-    /// Use it to look at or to remove what a client's key left behind. Keys of a layer with a scope, and of requests that
-    /// are known by a body hash, are others.
+    /// Use it to look at or to remove what a client's key left behind. Keys of a layer with a scope, and of requests
+    /// that are known by a body hash, are others.
     #[must_use]
     pub fn new(namespace: &str, text: impl AsRef<[u8]>) -> Self {
         Self::scoped(namespace, None, text.as_ref())

@@ -8,18 +8,21 @@ use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name
 
 /// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
 ///
-/// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941, section 3.3.3: `"k-1"` is the
-/// key `k-1`. Anything else, several lines, or two different keys are refused with 400. What is found elsewhere may be any text: if it is
-/// not 1 to 255 visible ASCII characters itself, its SHA-256 digest is the key. An empty text is none.
+/// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941, section 3.3.3: `"k-1"` is
+/// the key `k-1`. Anything else, several lines, or two different keys are refused with 400. What is found elsewhere may
+/// be any text: if it is not 1 to 255 visible ASCII characters itself, its SHA-256 digest is the key. An empty text is
+/// none.
 ///
-/// Senders of webhooks name each event in a header, the same in every delivery:
+/// Senders of webhooks name each event, mostly in a header, and repeat the name in every delivery:
 ///
 /// | sender | header |
 /// |---|---|
 /// | [Standard Webhooks](https://www.standardwebhooks.com) | `webhook-id` |
 /// | Svix | `svix-id` |
 /// | GitHub | `x-github-delivery` |
-/// | PayPal | `paypal-request-id` |
+/// | Stripe | none: take `/id` of the JSON body |
+///
+/// Clients of some APIs send their keys in headers of other names, such as `paypal-request-id`.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -93,9 +96,9 @@ impl KeySource {
 
     /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
     ///
-    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785) unless that would round them; the key of an object or
-    /// array is the digest of its canonical form. A body that is not JSON, or has nothing, `null` or an empty string there,
-    /// has no key. The `Content-Type` does not matter.
+    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785) unless that would
+    /// round them; the key of an object or array is the digest of its canonical form. A body that is not JSON, or has
+    /// nothing, `null` or an empty string there, has no key. The `Content-Type` does not matter.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));

@@ -193,8 +193,8 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// How long a run is renewed. After that its lease ends, and the key may run again. Default: 1 hour.
     ///
-    /// The handler is not stopped. A response of unknown length is recorded for as long, counted from its head; what takes
-    /// longer flows on and is not kept.
+    /// The handler is not stopped. A response of unknown length is recorded for as long, counted from its head; what
+    /// takes longer flows on and is not kept.
     ///
     /// # Panics
     ///
@@ -219,13 +219,13 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|_, terms| terms.backend_timeout = timeout)
     }
 
-    /// Lets a request that repeats one in progress wait for its response, at most as long as `max`. Default: it gets 409
-    /// at once, which many clients do not retry.
+    /// Lets a request that repeats one in progress wait for its response, at most as long as `max`. Default: it gets
+    /// 409 at once, which many clients do not retry.
     ///
-    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one. Whose `max`
-    /// is over gets 409, as does whoever comes while 1,024 requests of the layer wait: each keeps its body in memory,
-    /// up to the [limit](Self::limits). Waiting takes no readiness of the inner service and nothing of the backend that
-    /// others could need. A request that waits ends with its client.
+    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one. Whose
+    /// `max` is over gets 409, as does whoever comes while 1,024 requests of the layer wait: each keeps its body in
+    /// memory, up to the [limit](Self::limits). Waiting takes no readiness of the inner service and nothing of the
+    /// backend that others could need. A request that waits ends with its client.
     ///
     /// Requests that are known by a [`BodyHash`](crate::BodyHash) wait in any case, 30 seconds by default.
     ///
@@ -241,9 +241,10 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// The largest request body that is read, and the largest response body that is recorded, in bytes. Default: 2 MiB
     /// and 1 MiB.
     ///
-    /// A larger request gets 413 and does not run; before its body is read where `Content-Length` says so. That holds for
-    /// requests with a key, and where keys are looked for in bodies for every covered one. A larger response reaches its
-    /// client whole; its duplicates get 409, [`Rejection::NotKept`](crate::Rejection::NotKept). Headers do not count.
+    /// A larger request gets 413 and does not run; before its body is read where `Content-Length` says so. That holds
+    /// for requests with a key, and where keys are looked for in bodies for every covered one. A larger response
+    /// reaches its client whole; its duplicates get 409, [`Rejection::NotKept`](crate::Rejection::NotKept). Headers do
+    /// not count.
     pub fn limits(self, request: usize, response: usize) -> Self {
         self.with(|settings, _| (settings.request_limit, settings.response_limit) = (request, response))
     }
@@ -251,12 +252,11 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// Rather refuses a request than repeats it: everything is recorded, failures too, and a run that panics or whose
     /// node dies leaves its key refused until the retention is over. Default: off.
     ///
-    /// Before the handler is called its claim is extended from the lease to the retention: one command more for each run.
-    /// Duplicates of a run that failed without a response get 409,
+    /// Before the handler is called its claim is extended from the lease to the retention: one command more for each
+    /// run. Duplicates of a run that failed without a response get 409,
     /// [`Rejection::OutcomeUnknown`](crate::Rejection::OutcomeUnknown); of one whose node died,
-    /// [`Rejection::InProgress`](crate::Rejection::InProgress), since nobody can tell it from a slow one.
-    /// An operator's undo is [`Backend::remove`]. A handler that has done nothing can still
-    /// [`release`](crate::Run::release) its key.
+    /// [`Rejection::InProgress`](crate::Rejection::InProgress), since nobody can tell it from a slow one. An operator's
+    /// undo is [`Backend::remove`]. A handler that has done nothing can still [`release`](crate::Run::release) its key.
     ///
     /// # Panics
     ///

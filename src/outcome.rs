@@ -7,8 +7,8 @@ use crate::Rejection;
 /// A bypassed request has none, nor has an error of the service. It costs up to three small allocations per guarded
 /// response: the extensions of a response are a hash map that is made when the first one is put in.
 ///
-/// Of a response of unknown length it is said before the end is known: `Executed`, although the key is released when the
-/// body fails or its trailers hold a `grpc-status` that gives it back.
+/// Of a response of unknown length it is said before the end is known: `Executed`, although the key is released when
+/// the body fails or its trailers hold a `grpc-status` that gives it back.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -45,8 +45,8 @@ pub enum Outcome {
     Released,
     /// The handler ran, and its response is not known to be recorded. It is marked `idempotency-stored: false`.
     NotStored,
-    /// The handler did not run: this is the first response. Or it ran and lost its lease, and this is the response of the
-    /// run that took its key.
+    /// The handler did not run: this is the first response. Or it ran and lost its lease, and this is the response of
+    /// the run that took its key.
     Replayed,
     /// The handler did not run: another run of the request is in progress, or its response was not kept, or its outcome
     /// is unknown. Or it ran and lost its lease, so its own response is withheld. 409; the [`Rejection`] says which.

@@ -13,15 +13,16 @@ pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-store
 
 /// What is recorded: which responses, and which of their headers.
 ///
-/// A response that is not recorded releases its key, and the next request runs. By default that is what passes by itself:
-/// 5xx, 408, 425, 429 and 401. All else is recorded, other 4xx too. A gRPC call is judged by the `grpc-status` in its head
-/// or trailers as well: `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `INTERNAL`,
-/// `UNAVAILABLE`, `UNAUTHENTICATED`, and none at all, are not recorded. gRPC-Web is judged by its HTTP status alone.
+/// A response that is not recorded releases its key, and the next request runs. By default that is what passes by
+/// itself: 5xx, 408, 425, 429 and 401. All else is recorded, other 4xx too. A gRPC call is judged by the `grpc-status`
+/// in its head or trailers as well: `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`,
+/// `INTERNAL`, `UNAVAILABLE`, `UNAUTHENTICATED`, and none at all, are not recorded. gRPC-Web is judged by its HTTP
+/// status alone.
 ///
 /// Of the headers are recorded all, in their order, repeated ones and raw bytes too, but those
 ///
-/// * of one connection, which no policy can keep: `connection` and what it names, `keep-alive`, `proxy-connection`, `te`,
-///   `transfer-encoding`, `upgrade` (RFC 9110, section 7.6.1);
+/// * of one connection, which no policy can keep: `connection` and what it names, `keep-alive`, `proxy-connection`,
+///   `te`, `transfer-encoding`, `upgrade` (RFC 9110, section 7.6.1);
 /// * of one moment or one user: `date`, `www-authenticate`, `authentication-info`, `set-cookie` and `proxy-*`.
 ///
 /// Trailers are recorded whole.
@@ -68,8 +69,8 @@ enum Responses {
 type Choice = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl RecordPolicy {
-    /// Records every response, failures too, as Stripe does. Errors of the service and panics are no responses: their key
-    /// is released.
+    /// Records every response, failures too, as Stripe does. Errors of the service and panics are no responses: their
+    /// key is released.
     pub fn everything() -> Self {
         Self { responses: Responses::All, ..Self::default() }
     }

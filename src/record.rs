@@ -13,8 +13,8 @@ use crate::{
 /// What a completed run leaves behind: the fingerprint of its request, and its outcome.
 ///
 /// A record is kept as the bytes that a store persists, so that storing and sharing one costs no conversion. Backends
-/// move the bytes and need not look inside; `src/codec.rs` describes their layout, whose version is the first byte. Clones
-/// share the bytes.
+/// move the bytes and need not look inside; `src/codec.rs` describes their layout, whose version is the first byte.
+/// Clones share the bytes.
 ///
 /// ```
 /// use tower_idempotency::{Fingerprint, Record};

@@ -7,10 +7,11 @@ use crate::{Outcome, ResponseBody, grpc};
 
 /// Why the layer answered a request itself. Found in the extensions of such a response.
 ///
-/// Each is a problem document (RFC 9457), `application/problem+json`, with the members `type` (the address of the variant
-/// on this page), `title`, `status`, `detail` and `retryable`. To a request whose `Content-Type` is `application/grpc` it
-/// is a response of trailers only, with HTTP status 200 and the `grpc-status` named below. None says anything of the key or
-/// of the request. [`on_rejection`](crate::IdempotencyLayer::on_rejection) words them otherwise.
+/// Each is a problem document (RFC 9457), `application/problem+json`, with the members `type` (the address of the
+/// variant on this page), `title`, `status`, `detail` and `retryable`. To a request whose `Content-Type` is
+/// `application/grpc` it is a response of trailers only, with HTTP status 200 and the `grpc-status` named below. None
+/// says anything of the key or of the request. [`on_rejection`](crate::IdempotencyLayer::on_rejection) words them
+/// otherwise.
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -60,8 +61,8 @@ pub enum Rejection {
     Mismatch,
     /// 422, `FAILED_PRECONDITION`: the key was used for the same request with other credentials.
     CredentialsDiffer,
-    /// 503, `UNAVAILABLE`, with `Retry-After: 1`: the backend cannot say whether the request has been executed, so it is
-    /// not. The extensions of the response hold the cause, if there is one to show, as an
+    /// 503, `UNAVAILABLE`, with `Retry-After: 1`: the backend cannot say whether the request has been executed, so it
+    /// is not. The extensions of the response hold the cause, if there is one to show, as an
     /// <code>[Arc](std::sync::Arc)<[BackendError](crate::BackendError)></code>.
     BackendUnavailable,
 }

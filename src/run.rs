@@ -101,8 +101,8 @@ impl Run {
     /// # #[cfg(not(all(feature = "axum", feature = "memory")))] fn main() {}
     /// ```
     ///
-    /// The text is a UUID of version 8 (RFC 9562, section 5.8), 36 characters: 122 bits of the SHA-256 of namespace, scope,
-    /// the client's key and `parts`. It does not change between versions of this crate.
+    /// The text is a UUID of version 8 (RFC 9562, section 5.8), 36 characters: 122 bits of the SHA-256 of namespace,
+    /// scope, the client's key and `parts`. It does not change between versions of this crate.
     #[must_use]
     pub fn derive<P: AsRef<[u8]>>(&self, parts: impl IntoIterator<Item = P>) -> String {
         self.live.key.derive(parts)
@@ -117,8 +117,8 @@ impl Run {
     /// leaves nothing: its lease ends. For that there is
     /// [`at_most_once`](crate::IdempotencyLayer::at_most_once).
     ///
-    /// Of `keep`, [`keep_without_body`](Self::keep_without_body) and [`release`](Self::release) the last call counts that
-    /// is made before the response is returned or, if its length is unknown, before its body ends.
+    /// Of `keep`, [`keep_without_body`](Self::keep_without_body) and [`release`](Self::release) the last call counts
+    /// that is made before the response is returned or, if its length is unknown, before its body ends.
     ///
     /// ```
     /// use http::StatusCode;

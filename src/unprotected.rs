@@ -40,8 +40,8 @@ pub enum BackendFailure {
     /// It is refused with 503 and does not run.
     #[default]
     Refuse,
-    /// It runs as if it had no key, and so do its duplicates: **it may run any number of times.** Its response is marked
-    /// `idempotency-stored: false`, and the handler finds no [`Run`](crate::Run).
+    /// It runs as if it had no key, and so do its duplicates: **it may run any number of times.** Its response is
+    /// marked `idempotency-stored: false`, and the handler finds no [`Run`](crate::Run).
     ///
     /// What the backend holds but this version cannot read is still refused: somebody has the key.
     RunUnprotected,

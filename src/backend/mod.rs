@@ -56,8 +56,8 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 /// [time-out](crate::IdempotencyLayer::backend_timeout) to each command and sends it again: a backend needs neither a
 /// time-out nor retries of its own. The suite in [`testing`](crate::testing) (feature `test-util`) checks the laws.
 ///
-/// This one keeps them, for as long as its process lives; to be of use it would have to free what has expired. The guide
-/// `docs/guide/backend.md` in the repository makes a durable one.
+/// This one keeps them, for as long as its process lives; to be of use it would have to free what has expired. The
+/// guide `docs/guide/backend.md` in the repository makes a durable one.
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex, time::Duration};
@@ -204,14 +204,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Deletes whatever is stored under `key`, and says whether something was: an operator's undo.
     ///
-    /// A run whose claim is removed has lost its lease; the next request with the key runs.
+    /// The next request with the key runs. A run whose claim is removed is not stopped: it finds out when it renews its
+    /// lease, and completes all the same if it ends before that and nobody has claimed the key.
     ///
     /// # Errors
     ///
     /// Any [`BackendError`]. The value may be gone all the same.
     fn remove(&self, key: &Key) -> impl Future<Output = Result<bool, BackendError>> + Send;
 
-    /// Waits until `key` is no longer in progress, or until `deadline` (on tokio's clock), and returns what is stored then.
+    /// Waits until `key` is no longer in progress, or until `deadline` (on tokio's clock), and returns what is stored
+    /// then.
     ///
     /// Changes nothing, and holds nothing that another caller could need. The default polls [`get`](Self::get) with a
     /// growing, jittered pause of 10 to 500 milliseconds; a backend that can notify should.

@@ -45,8 +45,8 @@ impl<'a> Script<'a> {
     }
 }
 
-/// How probable each fault is for a command, from 0 to 1, for [`FaultyBackend::random`](super::FaultyBackend::random). What
-/// is left of 1 passes. All zero by default.
+/// How probable each fault is for a command, from 0 to 1, for [`FaultyBackend::random`](super::FaultyBackend::random).
+/// What is left of 1 passes. All zero by default.
 ///
 /// ```
 /// # #[cfg(feature = "memory")] {
