@@ -13,12 +13,13 @@ use crate::{
 /// Knows a request without a key by the SHA-256 digest of its method, authority, path, query and body: the same request
 /// sent once more within the window is a duplicate.
 ///
-/// Nobody asked for this protection, so it never stands in the way. These requests run unrecorded: with an empty body;
-/// with one above the limit, or that takes longer than 30 seconds; gRPC; while the backend does not answer. A response
-/// with `Set-Cookie` is not recorded.
+/// Nobody asked for this protection, so it stands in the way as little as it can. These requests run unrecorded: with
+/// an empty body; with one above the [limit](crate::IdempotencyLayer::limits), or that takes longer than 30 seconds;
+/// gRPC; while the backend does not answer. A response with `Set-Cookie` is not recorded. A duplicate waits for the
+/// first run, at most 30 seconds unless [`wait`](crate::IdempotencyLayer::wait) says otherwise, and then gets 409. A
+/// body that breaks off gets 400.
 ///
-/// A user who means to send the same twice within the window gets the first response: keep it short. A duplicate waits
-/// for the first run, at most 30 seconds unless [`wait`](crate::IdempotencyLayer::wait) says otherwise.
+/// A user who means to send the same twice within the window gets the first response: keep it short.
 ///
 /// A key, where one is found, outweighs the body. No key that a client sends is ever that of a body.
 ///

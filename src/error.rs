@@ -41,8 +41,8 @@ pub enum BackendErrorKind {
     TimedOut,
     /// The store holds so many live claims that it has no room for another. The command changed nothing.
     Full,
-    /// The record is larger than the store can ever keep; a tombstone is kept in its place. The command changed
-    /// nothing.
+    /// The record is larger than the store can ever keep. The command changed nothing; the layer completes the key with
+    /// a tombstone instead.
     TooLarge,
     /// What the store returned is not a value of this crate, or one of a newer version. The command changed nothing,
     /// and the request is refused whatever the [`BackendFailure`](crate::BackendFailure): somebody has the key.
