@@ -15,6 +15,12 @@ use crate::{error::BoxError, outlet::Outlet, whole::Whole};
 
 pin_project! {
     /// The body of a request as the inner service gets it: untouched, or read whole by the layer.
+    ///
+    /// Read whole, it is one frame of data and the trailers, if any; its length is exact. One that is too long for a
+    /// [`BodyHash`](crate::BodyHash) is what was read, and then the rest.
+    ///
+    /// Its errors are those of the client's body. Where a layer inside takes no such body, see [where to put the
+    /// layer](crate#where-to-put-the-layer).
     pub struct RequestBody<B> {
         #[pin]
         kind: RequestKind<B>,
@@ -33,8 +39,8 @@ pin_project! {
 pin_project! {
     /// The body of a response as the client gets it: the inner service's, or one that the layer has read or made.
     ///
-    /// Its errors are those of the inner body. A response whose run lost its key while it was being sent ends with an
-    /// error too.
+    /// Its errors are those of the inner body, boxed. A response of unknown length whose run lost its key while it was
+    /// being sent ends with an error too, as does one whose body panicked.
     pub struct ResponseBody<B> {
         #[pin]
         kind: ResponseKind<B>,

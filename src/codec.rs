@@ -58,6 +58,8 @@ pub(crate) struct Recorded {
 }
 
 /// Bytes are not a record that this version of the crate can read.
+///
+/// The error of [`Record::from_bytes`](crate::Record::from_bytes). `Display` says what is wrong, without the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeError(Problem);
 

@@ -18,11 +18,14 @@ use tokio::runtime::Handle;
 use crate::ResponseBody;
 
 pin_project! {
-    /// The future of [`Idempotency`](crate::Idempotency).
+    /// The future of [`Idempotency`](crate::Idempotency): the response, or the error of the inner service.
     ///
-    /// Dropping it before a claim was sent, or while it waits for another run, stops the request. Dropping it otherwise
-    /// moves the run to the tokio runtime, which finishes and records it, or [cancels](crate::OnDisconnect) it: a client
-    /// that hangs up neither loses a run nor leaves its key locked.
+    /// It may be dropped at any time; what becomes of the run then is told under [cancel safety](crate#cancel-safety).
+    ///
+    /// # Panics
+    ///
+    /// When a guarded request is polled outside a tokio runtime with its timer enabled, when it is polled again after
+    /// it has returned, and with the panic of a handler that panics.
     pub struct ResponseFuture<F, B, E> {
         #[pin]
         kind: Kind<F, B, E>,

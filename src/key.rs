@@ -9,6 +9,19 @@ use sha2::{Digest, Sha256};
 /// A key is the SHA-256 digest of a namespace, an optional scope and the text that the client sent. So every backend
 /// handles names of one size, no byte chosen by a client reaches a store, and two different triples never share a name.
 ///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use tower_idempotency::{Backend, Key, MemoryBackend};
+///
+/// // An operator's undo: the next request with this key in the namespace "orders" runs.
+/// let backend = MemoryBackend::new();
+/// let removed = backend.remove(&Key::new("orders", "8e03978e-40d5-43e8-bc93-6894a57f9324")).await.unwrap();
+/// assert!(!removed); // nothing was there
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
+/// ```
+///
 /// `Display` prints all 64 hexadecimal digits; `Debug` prints eight, which is what belongs in a log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; Self::LEN]);
@@ -19,7 +32,8 @@ impl Key {
 
     /// The key for `text` in `namespace`, as a layer with that namespace and no scope derives it.
     ///
-    /// Use it to look at or to remove what a client's key left behind.
+    /// Use it to look at or to remove what a client's key left behind. Keys of a layer with a scope, and of requests
+    /// that are known by a body hash, are others.
     #[must_use]
     pub fn new(namespace: &str, text: impl AsRef<[u8]>) -> Self {
         Self::scoped(namespace, None, text.as_ref())

@@ -18,7 +18,12 @@ use crate::{
 
 /// Runs each request with an idempotency key once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
 ///
-/// See the [crate docs](crate) for an example.
+/// See the [crate docs](crate#example) for an example.
+///
+/// The inner service has to be `Clone + Send + 'static`, take a [`RequestBody`] and return a body of [`Bytes`]; its
+/// future has to be `Send`. Its error is the error of this service, whose own failures are responses. This service is
+/// ready when the inner one is. A guarded request keeps that readiness while it is read and claimed, and gives it back
+/// when it does not run, or while it waits for another.
 pub struct Idempotency<S, B> {
     inner: S,
     shared: Arc<Shared<B>>,

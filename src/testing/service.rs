@@ -135,7 +135,7 @@ where
 
     /// # Panics
     ///
-    /// When this instance is not ready.
+    /// When this instance is not ready. The future panics when [`Reaction::Panic`] is its turn.
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let reaction = self.probe.enter(self.ready);
         self.ready = false;
