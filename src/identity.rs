@@ -18,8 +18,12 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn key(&self, namespace: &str) -> Key {
-        let derive = if self.window.is_some() { Key::hashed } else { Key::scoped };
-        derive(namespace, self.scope.as_deref(), self.text.as_str().as_bytes())
+        let text = self.text.as_str();
+        match (self.window, &self.scope) {
+            (Some(_), scope) => Key::hashed(namespace, scope.as_deref(), text.as_bytes()),
+            (None, Some(scope)) => Key::scoped(namespace, scope, text),
+            (None, None) => Key::new(namespace, text),
+        }
     }
 }
 

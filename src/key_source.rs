@@ -52,7 +52,7 @@ pub struct KeySource {
 
 #[derive(Debug, Clone)]
 enum Source {
-    /// The header of the mission and its standard twin, which may both be there with one key.
+    /// `X-Idempotency-Key` and its standard twin, which may both be there with one key.
     Twins,
     Header(HeaderName),
     #[cfg(feature = "json")]

@@ -124,6 +124,15 @@ async fn an_upgrade_passes_and_an_offer_of_h2c_does_not() {
     subject.replays(upgrade("h2c")).await;
 }
 
+#[tokio::test]
+async fn connect_passes_even_where_it_is_covered() {
+    let subject = over(&layer().cover(|_| true));
+    let mut connect = keyed("connect");
+    *connect.method_mut() = Method::CONNECT;
+    subject.runs(connect.clone()).await;
+    subject.runs(connect).await;
+}
+
 /// A request that is not covered needs no key where one is required.
 #[tokio::test]
 async fn a_required_key_is_required_of_covered_requests_only() {
