@@ -209,7 +209,7 @@ fn withhold<B: Backend>(lease: &Lease<B>) {
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.
-async fn unwind<B: Backend>(lease: Lease<B>, client: &Client, panic: Box<dyn Any + Send>) -> ! {
+pub(crate) async fn unwind<B: Backend>(lease: Lease<B>, client: &Client, panic: Box<dyn Any + Send>) -> ! {
     // Once the client has gone nobody asks for another run right now: the key is left to its lease.
     if !client.has_left() || lease.keeps_failure().is_some() {
         lease.fail().await;

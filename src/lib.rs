@@ -93,6 +93,10 @@
 //! Otherwise it moves the run to the tokio runtime, which finishes and records it, or [cancels](OnDisconnect) it.
 //! [`Runs::drain`] waits for such runs at shutdown. The layer needs a tokio runtime with its timer enabled.
 //!
+//! # Code that is not HTTP
+//!
+//! [`Deduplicator`] gives queue consumers and schedulers the same protocol: one run per message.
+//!
 //! # Features
 //!
 //! | feature | default | |
@@ -113,6 +117,7 @@ mod builder;
 mod capture;
 mod closure;
 mod codec;
+mod deduplicator;
 mod disconnect;
 mod error;
 #[cfg(feature = "axum")]
@@ -162,6 +167,7 @@ pub use self::{
     body::{RequestBody, ResponseBody},
     body_hash::BodyHash,
     codec::DecodeError,
+    deduplicator::{Deduplicator, Message, Processed, RunError, RunFuture},
     disconnect::OnDisconnect,
     error::{BackendError, BackendErrorKind},
     fingerprint::Fingerprint,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// One execution under a claim. The layer puts it into the extensions of a guarded request; a bypassed request has
-/// none.
+/// none. [`Deduplicator::run_with`](crate::Deduplicator::run_with) hands it to the handler of a message.
 ///
 /// With the feature `axum` it is an extractor: a handler takes a `Run`, or an `Option<Run>` if its requests may be
 /// bypassed. Elsewhere:
