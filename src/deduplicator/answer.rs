@@ -33,7 +33,7 @@ pub enum Processed {
 #[must_use]
 #[non_exhaustive]
 pub enum RunError<E> {
-    /// The handler returned this error. Its key was given back, unless it was to be kept.
+    /// The handler returned this error. Its key is given back as soon as the backend answers, unless it is to be kept.
     Failed(E),
     /// The handler did not run: another delivery of the message is being processed.
     InProgress,
