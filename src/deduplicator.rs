@@ -68,7 +68,9 @@ use crate::{
 ///
 /// Dropping the future of a run before its claim was sent, or while it [waits](Self::wait), stops it. Otherwise the
 /// handler goes on in the tokio runtime, and its value is recorded: a consumer that stops, or a time-out around the
-/// call, does not cut a handler off between two effects. So a handler is `'static` and `Send`, like a spawned task.
+/// call, does not cut a handler off between two effects. So a handler is `'static` and `Send`, like a spawned task. One
+/// that panics then leaves its key to its lease.
+///
 /// [`Runs::drain`] waits for such runs. It needs a tokio runtime with its timer enabled.
 #[must_use]
 pub struct Deduplicator<B> {
