@@ -56,12 +56,12 @@ use crate::{
 ///
 /// The first delivery of a message runs its handler; its value, any bytes, is recorded, and later deliveries get it
 /// without a run. While one delivery runs, over any number of processes, others get [`RunError::InProgress`]. The lease
-/// is renewed for as long as the handler runs. A handler that returns an error or panics gives its key back, unless it
-/// says otherwise ([`run_with`](Self::run_with)): the next delivery runs.
+/// is renewed while the handler runs, up to [`max_run`](Self::max_run). A handler that returns an error or panics gives
+/// its key back, unless it says otherwise ([`run_with`](Self::run_with)): the next delivery runs.
 ///
 /// It does *not* promise that the effect of a message happens once: a process that is killed between an effect and its
-/// record leaves the effect without a record, and the next delivery, at the earliest a [lease](Self::lease) later, runs
-/// again. Messages are processed at least once. To have one effect, put [`Run::key`] under a UNIQUE constraint in the
+/// record leaves the effect without a record, and once its [lease](Self::lease) is over the next delivery runs again.
+/// Messages are processed at least once. To have one effect, put [`Run::key`] under a UNIQUE constraint in the
 /// transaction that makes the effect; the example `queue_consumer` shows both.
 ///
 /// # Cancel safety
@@ -71,7 +71,7 @@ use crate::{
 /// call, does not cut a handler off between two effects. So a handler is `'static` and `Send`, like a spawned task. One
 /// that panics then leaves its key to its lease.
 ///
-/// [`Runs::drain`] waits for such runs. It needs a tokio runtime with its timer enabled.
+/// [`Runs::drain`] waits for such runs. A deduplicator needs a tokio runtime with its timer enabled.
 #[must_use]
 pub struct Deduplicator<B> {
     protocol: Arc<Protocol<B>>,

@@ -96,8 +96,8 @@ impl Office {
         Ok(connection)
     }
 
-    /// A transactional effect. What the message changes stands in one transaction with its key, which is UNIQUE: a second
-    /// run changes nothing.
+    /// A transactional effect. What the message changes stands in one transaction with its key, which is UNIQUE: a
+    /// second run changes nothing.
     fn book(&self, message: &str, amount: &str) -> Result<()> {
         let mut connection = self.connect()?;
         let transaction = connection.transaction()?;

@@ -4,10 +4,10 @@
 //! cargo run --example queue_consumer
 //! ```
 //!
-//! Each message is booked in a ledger, in a transaction that knows its key, and announced by an e-mail, which nothing can
-//! take back or recognise. The consumer is a process of its own, which this one starts again when it has died. Queue,
-//! ledger and idempotency keys are tables of one file of `SQLite`. With a folder as its argument, the example leaves that file
-//! and the e-mails there.
+//! Each message is booked in a ledger, in a transaction that knows its key, and announced by an e-mail, which nothing
+//! can take back or recognise. The consumer is a process of its own, which this one starts again when it has died.
+//! Queue, ledger and idempotency keys are tables of one file of `SQLite`. With a folder as its argument, the example
+//! leaves that file and the e-mails there.
 
 mod consumer;
 mod queue;
