@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     fingerprint::update_target, grpc, header_key::KeyText, identity::Identity, key::update_prefixed,
-    settings::Settings, times::assert_possible,
+    settings::Settings, times,
 };
 
 /// Knows a request without a key by the SHA-256 digest of its method, authority, path, query and body: the same request
@@ -84,7 +84,7 @@ impl BodyHash {
 
     #[track_caller]
     fn new(window: Duration, callers_differ: bool) -> Self {
-        assert_possible("a window", window, Duration::from_millis(10));
+        let window = times::window(window);
         Self { window, callers_differ }
     }
 

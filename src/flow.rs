@@ -70,7 +70,7 @@ where
 
     policy::strip_markers(&mut parts.headers);
     let hashed = identity.window.is_some();
-    parts.extensions.insert(Run::new(identity.text, Arc::clone(lease.run())));
+    parts.extensions.insert(Run::new(identity.text, hashed, Arc::clone(lease.run())));
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     let handler = catch_panic(async { inner.call(request).await });

@@ -81,7 +81,7 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     }
 }
 
-/// The boxed way of a guarded request. Once it has sent a claim it cannot be dropped, only moved to the
+/// The boxed way of a guarded request, or of a message. Once it has sent a claim it cannot be dropped, only moved to the
 /// runtime, unless it waits for another run.
 pub(crate) struct Guarded<T> {
     future: Option<Story<T>>,
@@ -102,7 +102,7 @@ impl<T> Guarded<T> {
         Self { future: Some(Box::pin(story(client.clone()))), client, finish: finish_on_runtime }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         // Taken out while it runs: a future that has panicked must not be polled again, not even by the runtime.
         let mut future = self.future.take().expect("a future is not polled after it has returned");
         let output = future.as_mut().poll(cx);

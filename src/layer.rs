@@ -8,7 +8,7 @@ use crate::{
     Backend, BackendFailure, Idempotency, OnDisconnect, Runs,
     protocol::{Protocol, Terms},
     settings::Settings,
-    times::assert_possible,
+    times,
     waiting::WaitingRoom,
 };
 
@@ -100,7 +100,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// 100 years.
     #[track_caller]
     pub fn lease(self, lease: Duration) -> Self {
-        assert_possible("a lease", lease, Duration::from_millis(10));
+        let lease = times::lease(lease);
         self.with(|_, terms| terms.lease = lease)
     }
 
@@ -114,7 +114,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// When `retention` is shorter than 10 milliseconds, as no retry would find a record, or longer than 100 years.
     #[track_caller]
     pub fn retention(self, retention: Duration) -> Self {
-        assert_possible("a retention", retention, Duration::from_millis(10));
+        let retention = times::retention(retention);
         self.with(|_, terms| terms.retention = retention)
     }
 
@@ -128,7 +128,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// When `max_run` is zero, as no run could be renewed, or longer than 100 years.
     #[track_caller]
     pub fn max_run(self, max_run: Duration) -> Self {
-        assert_possible("a max_run", max_run, Duration::from_nanos(1));
+        let max_run = times::max_run(max_run);
         self.with(|_, terms| terms.max_run = max_run)
     }
 
@@ -142,7 +142,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// When `timeout` is shorter than 1 millisecond, as no backend could answer, or longer than 100 years.
     #[track_caller]
     pub fn backend_timeout(self, timeout: Duration) -> Self {
-        assert_possible("a backend time-out", timeout, Duration::from_millis(1));
+        let timeout = times::backend_timeout(timeout);
         self.with(|_, terms| terms.backend_timeout = timeout)
     }
 
@@ -161,7 +161,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// When `max` is shorter than 1 millisecond, as no run could end meanwhile, or longer than 100 years.
     #[track_caller]
     pub fn wait(self, max: Duration) -> Self {
-        assert_possible("a wait", max, Duration::from_millis(1));
+        let max = times::wait(max);
         self.with(|settings, _| settings.wait = Some(max))
     }
 

@@ -7,6 +7,7 @@
 #![doc = include_str!("docs/layers.md")]
 #![doc = include_str!("docs/keys.md")]
 #![doc = include_str!("docs/policies.md")]
+#![doc = include_str!("docs/consumers.md")]
 #![doc = include_str!("docs/cancel_safety.md")]
 #![doc = include_str!("docs/backends.md")]
 #![doc = include_str!("docs/features.md")]
@@ -22,6 +23,7 @@ mod builder;
 mod capture;
 mod closure;
 mod codec;
+mod deduplicator;
 mod disconnect;
 mod error;
 #[cfg(feature = "axum")]
@@ -76,6 +78,7 @@ pub use self::{
     body::{RequestBody, ResponseBody},
     body_hash::BodyHash,
     codec::DecodeError,
+    deduplicator::{Deduplicator, Message, Processed, RunError, RunFuture},
     disconnect::OnDisconnect,
     error::{BackendError, BackendErrorKind},
     fingerprint::Fingerprint,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// One execution under a claim. The layer puts it into the extensions of a guarded request; a bypassed request has
-/// none.
+/// none. [`Deduplicator::run_with`](crate::Deduplicator::run_with) hands it to the handler of a message.
 ///
 /// With the feature `axum` it is an extractor: a handler takes a `Run`, or an `Option<Run>` if its requests may be
 /// bypassed. Elsewhere it is found in `request.extensions()`. Clones are the same run.
@@ -32,17 +32,19 @@ use crate::{
 /// Take [`derive`](Self::derive) for it, which tells apart equal keys of two principals or namespaces, or
 /// [`key`](Self::key) together with the principal.
 ///
-/// The key of a request that is known by a [`BodyHash`](crate::BodyHash) is the digest of what it says: it is the same
-/// after the window as within, and neither makes a good constraint then.
+/// A request that is [known by its body](Self::is_known_by_body) has no key but the digest of what it says, which is the
+/// same after its window as within. Under such a constraint the same order, given again a day later, would not be
+/// booked.
 #[derive(Clone)]
 pub struct Run {
     text: KeyText,
+    by_body: bool,
     live: Arc<LiveRun>,
 }
 
 impl Run {
-    pub(crate) fn new(text: KeyText, live: Arc<LiveRun>) -> Self {
-        Self { text, live }
+    pub(crate) fn new(text: KeyText, by_body: bool, live: Arc<LiveRun>) -> Self {
+        Self { text, by_body, live }
     }
 
     /// The key as the client means it: 1 to 255 visible ASCII characters, without the quotes it may have sent.
@@ -52,6 +54,16 @@ impl Run {
     #[must_use]
     pub fn key(&self) -> &str {
         self.text.as_str()
+    }
+
+    /// Whether nothing but the body tells this request from others: a [`BodyHash`](crate::BodyHash) took the place of a
+    /// key, or the message is one [of its payload](crate::Message::of_payload).
+    ///
+    /// Then [`key`](Self::key) and [`derive`](Self::derive) return the same again once the record has expired and an
+    /// equal request runs, which may well be meant.
+    #[must_use]
+    pub fn is_known_by_body(&self) -> bool {
+        self.by_body
     }
 
     /// The token of this run: another one for each execution of the same key. It can tell attempts apart in a log.

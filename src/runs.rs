@@ -1,10 +1,11 @@
-//! [`Runs`]: the live runs of a layer, for whoever shuts the service down.
+//! [`Runs`]: the live runs of a layer or a deduplicator, for whoever shuts the service down.
 
 use std::{fmt, sync::Arc};
 
 use crate::protocol::Census;
 
-/// The live runs of a layer. Made by [`IdempotencyLayer::runs`](crate::IdempotencyLayer::runs).
+/// The live runs of a layer or a deduplicator. Made by [`IdempotencyLayer::runs`](crate::IdempotencyLayer::runs) and
+/// [`Deduplicator::runs`](crate::Deduplicator::runs).
 ///
 /// A run is live from the sending of its claim until the backend has answered its end. A server's graceful shutdown
 /// waits for its connections, not for runs whose client has left. Ending the process kills those, and each key is

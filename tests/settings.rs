@@ -455,6 +455,18 @@ async fn a_closure_finds_the_key_in_head_and_body() {
     lax.replays(payment(&[], "another order")).await;
 }
 
+/// Its key comes again when the window is over, so it must not guard an effect for good.
+#[tokio::test]
+async fn a_handler_is_told_whether_its_request_is_known_by_its_body() {
+    let inner = InnerService::answering(|parts, _| {
+        let by_body = parts.extensions.get::<Run>().map(Run::is_known_by_body);
+        Response::new(Full::from(format!("{by_body:?}")))
+    });
+    let subject = around(&layer().or_body_hash(BodyHash::any_caller(Duration::from_secs(1))), inner);
+    assert_eq!(subject.runs(payment(&[], "order")).await.body, "Some(true)");
+    assert_eq!(subject.runs(payment(&[("idempotency-key", "k-1")], "order")).await.body, "Some(false)");
+}
+
 /// A key from the body is found anew by a layer further in, which finds that it is claimed.
 #[tokio::test]
 async fn a_layer_with_keys_from_the_body_that_is_applied_twice_runs_once() {
