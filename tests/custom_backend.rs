@@ -19,7 +19,7 @@ use tower_idempotency::{
     Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Record, Token, testing::conformance,
 };
 
-/// A folder of its own for each test. SQLite keeps three files beside each other.
+/// A folder of its own for each test: a database is three files.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -46,8 +46,8 @@ async fn the_backend_of_the_guide_keeps_the_laws() {
     conformance(|| async { folder.open() }).await;
 }
 
-/// Commands go round over several backends on one file, as they do when several processes share it: SQLite locks
-/// connections against each other, not processes.
+/// Commands go round over several backends on one file, as they do when several processes share it: what
+/// excludes each other in the store are connections.
 struct Shared(Vec<SqliteBackend>, AtomicUsize);
 
 impl Shared {

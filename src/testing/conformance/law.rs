@@ -23,11 +23,14 @@ impl Law {
     /// What helps where a check comes upon a law that is not its own.
     pub(super) fn hint(self) -> &'static str {
         match self {
+            Self::Atomic => {
+                "look up and insert in one step (INSERT .. ON CONFLICT, SET NX, one lock over both), with no await between"
+            }
             Self::Fenced => {
                 "compare the token in the same step that changes the value: a script, a WHERE clause, a lock"
             }
             Self::Exact => "store fingerprints and records as binary values, and hand back those that were stored",
-            _ => "see the checks of this law",
+            _ => "read this law in the documentation of Backend",
         }
     }
 }

@@ -79,6 +79,9 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
 
 fn report(checks: usize, findings: &[Finding]) -> String {
     let mut text = format!("the backend breaks its laws: {} of {checks} checks failed\n", findings.len());
+    if findings.len() > 1 {
+        text.push_str("Begin with the first: what comes after it often follows from it.\n");
+    }
     for finding in findings {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n{}", finding.text);
