@@ -40,7 +40,7 @@ use crate::Backend;
 /// tokio's paused clock, in no time.
 ///
 /// A slow machine or store makes it slower, not wrong: an attempt whose short lease may have ended too early is repeated
-/// with a longer one.
+/// with a longer one. A store that needs 5 ms for each command, one after the other, is judged in two minutes.
 ///
 /// # Panics
 ///
