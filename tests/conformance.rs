@@ -211,6 +211,15 @@ law 3 (Expiring): past its deadline a claim, and past its expiry a record, is ab
 ";
 }
 
+/// Checks of other things come upon it, too. They must not send the reader elsewhere.
+#[tokio::test(start_paused = true)]
+async fn unfenced_complete_is_called_so_by_every_check_that_sees_it_in_its_commands() {
+    let report = report_on(Bug::UnfencedComplete).await;
+    let elsewhere = ["law 1 (Atomic)"]; // histories of concurrent commands do not tell which of them went wrong
+    let laws: Vec<_> = laws(&report).into_iter().filter(|law| !elsewhere.contains(law)).collect();
+    assert_eq!(laws, ["law 2 (Fenced)"; 4], "{report}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_report_in_the_guide_is_what_the_suite_says() {
     let guide = include_str!("../docs/guide/backend.md");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::model::{Seen, Step, Value};
 use crate::BackendError;
 
 /// The laws in the documentation of [`Backend`](crate::Backend), and the contracts of its methods beside them.
@@ -95,4 +96,17 @@ impl Broken {
 #[expect(clippy::needless_pass_by_value, reason = "both are made for this call and read better without `&`")]
 pub(super) fn expect<T: PartialEq + fmt::Debug>(seen: T, expected: T) -> Verdict {
     if seen == expected { Ok(()) } else { Err(Broken::new(format!("{seen:?}"), format!("{expected:?}"))) }
+}
+
+/// Like [`expect`], of `step` sent to `value`. Where an owner's command gets at the claim of another, the broken law is
+/// the one of fencing, whatever the check is about.
+pub(super) fn expect_on(value: Value, step: Step, seen: Seen, expected: Seen) -> Verdict {
+    match (value, step) {
+        (Value::Claimed(holder), Step::Renew(me) | Step::Complete(me, _) | Step::Release(me))
+            if me != holder && seen != expected =>
+        {
+            Err(Broken::under(Law::Fenced, format!("{seen:?}"), format!("{expected:?}")))
+        }
+        _ => expect(seen, expected),
+    }
 }

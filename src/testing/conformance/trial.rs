@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{
     cast::{Cast, Member},
-    law::{Broken, Verdict, expect},
-    model::{Seen, Step},
+    law::{Broken, Verdict, expect_on},
+    model::{Seen, Step, Value, apply},
 };
 use crate::{Backend, BackendError, Claim, Entry, Key, Ownership, Record};
 
@@ -143,8 +143,10 @@ impl<B: Backend> Trial<B> {
 
     /// Plays `steps` on `key` and fails where the answer is not the one beside the step.
     pub(super) async fn expect_each(&self, key: Key, cast: &Cast, steps: &[(Step, Seen)], life: Duration) -> Verdict {
+        let mut value = Value::Absent;
         for &(step, expected) in steps {
-            expect(self.play(key, cast, step, life).await?, expected)?;
+            expect_on(value, step, self.play(key, cast, step, life).await?, expected)?;
+            value = apply(value, step).1;
         }
         Ok(())
     }
