@@ -19,7 +19,7 @@ use tower_idempotency::{
     Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Record, Token, testing::conformance,
 };
 
-/// A folder of its own for each test. SQLite keeps three files beside each other.
+/// A folder of its own for each test: a database is three files.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -40,14 +40,43 @@ impl Drop for Folder {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_backend_of_the_guide_keeps_the_laws() {
-    let folder = Folder::new("conformance");
-    conformance(|| async { folder.open() }).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_keeps_the_laws() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("idempotency.db");
+    tower_idempotency::testing::conformance(|| async { SqliteBackend::open(&file).unwrap() }).await;
 }
 
-/// Commands go round over several backends on one file, as they do when several processes share it: SQLite locks
-/// connections against each other, not processes.
+const GUIDE: &str = include_str!("../docs/guide/backend.md");
+
+/// The Rust in the guide, block by block.
+fn blocks() -> Vec<&'static str> {
+    let open = |text: &'static str| text.split_once("\n```\n").expect("a block ends").0;
+    GUIDE.split("```rust\n").skip(1).map(open).collect()
+}
+
+#[test]
+fn the_guide_shows_the_backend_and_its_test_line_by_line() {
+    let blocks = blocks();
+    let [backend @ .., test] = &blocks[..] else { panic!("the guide has code") };
+    let example = include_str!("../examples/custom_backend/sqlite.rs");
+    for (number, (shown, is)) in (1..).zip(backend.join("\n\n").lines().zip(example.lines())) {
+        assert_eq!(shown, is, "line {number} of sqlite.rs");
+    }
+    assert_eq!(backend.join("\n\n") + "\n", example);
+    assert!(
+        include_str!("custom_backend.rs").contains(&format!("\n{test}\n")),
+        "the test in the guide is not this one"
+    );
+}
+
+#[test]
+fn an_empty_file_becomes_a_backend_that_keeps_the_laws_in_120_lines() {
+    let lines = blocks().join("\n\n").lines().count();
+    assert!(lines <= 120, "{lines} lines");
+}
+
+/// Commands go round over several backends on one file, as they do when several processes share it: what
+/// excludes each other in the store are connections.
 struct Shared(Vec<SqliteBackend>, AtomicUsize);
 
 impl Shared {

@@ -189,3 +189,16 @@ fn the_queue_consumer_example_has_each_effect_as_often_as_it_says() {
     drop(ledger);
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[cfg(feature = "test-util")]
+#[test]
+fn the_custom_backend_example_passes_the_suite_and_replays_what_an_earlier_process_recorded() {
+    let output = Command::new(path("custom_backend")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    let [verdict, first, next] = lines[..] else { panic!("three lines: {said}") };
+    assert!(verdict.starts_with("SqliteBackend keeps the laws ("), "{said}");
+    assert_eq!(first, "the first process answers 201 Created, replayed: false: paid by the first process");
+    assert_eq!(next, "the next process answers 201 Created, replayed: true: paid by the first process");
+}

@@ -1,5 +1,4 @@
 //! A backend on `rusqlite`: one table in a file that several processes may share.
-
 use std::{path::Path, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, TransactionBehavior::Immediate, types::Null};
