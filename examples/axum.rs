@@ -1,4 +1,4 @@
-//! A payments API that is safe to retry.
+//! A payments API that is safe to retry. It prints the commands that show it.
 //!
 //! ```console
 //! cargo run --example axum -- --port 3000

@@ -1,4 +1,4 @@
-//! A hyper server, without a framework, that is safe to retry.
+//! A hyper server, without a framework, that is safe to retry. It prints the commands that show it.
 //!
 //! ```console
 //! cargo run --example hyper

@@ -1,4 +1,5 @@
-//! Webhooks that arrive twice, even within a microsecond, and are processed once: three ways to know an event.
+//! Webhooks that arrive twice, even within a microsecond, and are processed once: three ways to know an event. It prints
+//! the commands that show it.
 //!
 //! ```console
 //! cargo run --example webhooks --features json

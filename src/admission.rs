@@ -1,8 +1,10 @@
 //! What is to be done with a request: it applies, and it has a key, or not.
 
-use http::{header, request::Parts};
+use http::{Method, header, request::Parts};
 
-use crate::{Run, header_key::KeyText, identity::Identity, key_source::Found, layer::Settings, rejection::Rejection};
+use crate::{
+    Run, header_key::KeyText, identity::Identity, key_source::Found, rejection::Rejection, settings::Settings,
+};
 
 /// What is to be done with a request.
 pub(crate) enum Admission {
@@ -25,7 +27,7 @@ impl Settings {
         }
         match self.key.find(parts, body) {
             Ok(Found::Nothing) if self.require_key => Admission::Reject(Rejection::KeyMissing),
-            Ok(_) if is_upgrade(parts) => Admission::Bypass,
+            Ok(_) if changes_protocol(parts) => Admission::Bypass,
             Ok(Found::Nothing) => self.admit_without_key(parts, body),
             Ok(Found::Unread) => Admission::ReadBody,
             Ok(Found::Key(text)) => self.identify(parts, text),
@@ -61,6 +63,7 @@ impl Settings {
 
 /// The connection is to become something that is neither recorded nor replayed. `h2c` is not such a request: clients
 /// offer it with any request, and servers ignore it (RFC 9113, 3.1).
-fn is_upgrade(parts: &Parts) -> bool {
-    parts.headers.get(header::UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
+fn changes_protocol(parts: &Parts) -> bool {
+    let upgrade = parts.headers.get(header::UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    upgrade || parts.method == Method::CONNECT
 }

@@ -6,16 +6,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 
-use crate::pipe::Outlet;
+use crate::{error::BoxError, outlet::Outlet, whole::Whole};
 
 pin_project! {
     /// The body of a request as the inner service gets it: untouched, or read whole by the layer.
+    ///
+    /// Read whole, it is one frame of data and the trailers, if any; its length is exact. One that is too long for a
+    /// [`BodyHash`](crate::BodyHash) is what was read, and then the rest.
+    ///
+    /// Its errors are those of the client's body. Where a layer inside takes no such body, see [where to put the
+    /// layer](crate#where-to-put-the-layer).
     pub struct RequestBody<B> {
         #[pin]
         kind: RequestKind<B>,
@@ -34,8 +39,8 @@ pin_project! {
 pin_project! {
     /// The body of a response as the client gets it: the inner service's, or one that the layer has read or made.
     ///
-    /// Its errors are those of the inner body. A response whose run lost its key while it was being sent ends with an
-    /// error too.
+    /// Its errors are those of the inner body, boxed. A response of unknown length whose run lost its key while it was
+    /// being sent ends with an error too, as does one whose body panicked.
     pub struct ResponseBody<B> {
         #[pin]
         kind: ResponseKind<B>,
@@ -49,83 +54,6 @@ pin_project! {
         Whole { whole: Whole },
         Broken { whole: Whole, error: Option<BoxError> },
         Recorded { outlet: Outlet<B> },
-    }
-}
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A body that has been read to its end. Also a body: one data frame, if there is data, then the trailers, if any.
-#[derive(Debug, Default)]
-pub(crate) struct Whole {
-    pub(crate) data: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
-}
-
-/// Why a body was not read to its end, with what was read until then, up to the limit.
-#[derive(Debug)]
-pub(crate) enum Unread<E> {
-    TooLarge(Whole),
-    Failed(Whole, E),
-}
-
-impl Whole {
-    /// Reads `body` to its end, which may not come after more than `limit` bytes.
-    ///
-    /// The data of a body of one frame is not copied.
-    pub(crate) async fn read<B>(mut body: Pin<&mut B>, limit: usize) -> Result<Self, Unread<B::Error>>
-    where
-        B: Body<Data = Bytes>,
-    {
-        let mut whole = Self::default();
-        let mut joined = BytesMut::new();
-        while !body.is_end_stream() {
-            match body.frame().await {
-                None => break,
-                Some(Err(error)) => return Err(Unread::Failed(whole.join(&joined), error)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        let room = limit - whole.data.len() - joined.len();
-                        if data.len() > room {
-                            joined.extend_from_slice(&data[..room]);
-                            return Err(Unread::TooLarge(whole.join(&joined)));
-                        } else if whole.data.is_empty() {
-                            whole.data = data;
-                        } else {
-                            joined.extend_from_slice(&data);
-                        }
-                    }
-                    Err(frame) => whole.trailers = frame.into_trailers().ok(),
-                },
-            }
-        }
-        Ok(whole.join(&joined))
-    }
-
-    /// Puts what came after the first frame behind it.
-    fn join(mut self, further: &[u8]) -> Self {
-        if !further.is_empty() {
-            let mut data = BytesMut::with_capacity(self.data.len() + further.len());
-            data.extend_from_slice(&self.data);
-            data.extend_from_slice(further);
-            self.data = data.freeze();
-        }
-        self
-    }
-
-    fn next_frame(&mut self) -> Option<Frame<Bytes>> {
-        if self.data.is_empty() {
-            self.trailers.take().map(Frame::trailers)
-        } else {
-            Some(Frame::data(std::mem::take(&mut self.data)))
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_empty() && self.trailers.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.len() as u64)
     }
 }
 

@@ -6,18 +6,45 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    fingerprint::update_target, grpc, header_key::KeyText, identity::Identity, key::update_prefixed, layer::Settings,
-    times::assert_possible,
+    fingerprint::update_target, grpc, header_key::KeyText, identity::Identity, key::update_prefixed,
+    settings::Settings, times,
 };
 
 /// Knows a request without a key by the SHA-256 digest of its method, authority, path, query and body: the same request
 /// sent once more within the window is a duplicate.
 ///
-/// Nobody asked for this protection, so it never stands in the way. These requests run unrecorded: with an empty body;
-/// with one above the limit, or that takes longer than 30 seconds; gRPC; while the backend does not answer. A response
-/// with `Set-Cookie` is not recorded.
+/// Nobody asked for this protection, so it stands in the way as little as it can. These requests run unrecorded: with
+/// an empty body; with one above the [limit](crate::IdempotencyLayer::limits), or that takes longer than 30 seconds;
+/// gRPC; while the backend does not answer. A response with `Set-Cookie` is not recorded. A duplicate waits for the
+/// first run, at most 30 seconds unless [`wait`](crate::IdempotencyLayer::wait) says otherwise, and then gets 409. A
+/// body that breaks off gets 400.
 ///
 /// A user who means to send the same twice within the window gets the first response: keep it short.
+///
+/// A key, where one is found, outweighs the body. No key that a client sends is ever that of a body.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use std::time::Duration;
+/// use axum::{Router, routing::post};
+/// use tower_idempotency::{BodyHash, IdempotencyLayer, MemoryBackend, Outcome};
+///
+/// let hash = BodyHash::per_caller(Duration::from_secs(10)); // a double click pays once
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).or_body_hash(hash);
+/// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+///
+/// // `send` posts a body with headers, and returns the `Outcome`.
+/// let (ann, bob) = ([("cookie", "session=a")], [("cookie", "session=b")]);
+/// assert_eq!(send(&app, &ann, "amount=12").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &ann, "amount=12").await, Some(Outcome::Replayed));
+/// assert_eq!(send(&app, &ann, "amount=13").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &bob, "amount=12").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &[], "amount=12").await, None); // a stranger: bypassed
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct BodyHash {
@@ -29,8 +56,8 @@ pub struct BodyHash {
 impl BodyHash {
     /// Tells callers apart: by their [`scope`](crate::IdempotencyLayer::scope), or where none is set, by their
     /// `Authorization` and `Cookie` headers. A request with nothing of them runs unrecorded, since two strangers must
-    /// never share an answer. Neither must two who share a cookie, such as one for a language: set a scope where cookies
-    /// do not name their user.
+    /// never share an answer. Neither must two who share a cookie, such as one for a language: set a scope where
+    /// cookies do not name their user.
     ///
     /// `window` is how long a response is replayed.
     ///
@@ -57,7 +84,7 @@ impl BodyHash {
 
     #[track_caller]
     fn new(window: Duration, callers_differ: bool) -> Self {
-        assert_possible("a window", window, Duration::from_millis(10));
+        let window = times::window(window);
         Self { window, callers_differ }
     }
 

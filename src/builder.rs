@@ -12,10 +12,11 @@ use crate::{
 };
 
 impl<B: Backend> IdempotencyLayer<B> {
-    /// Where a request carries its key. Default: the header `X-Idempotency-Key` or `Idempotency-Key`.
+    /// Where a request carries its key: a [`KeySource`], or a [`BodyHash`] alone. Default: the header
+    /// `X-Idempotency-Key` or `Idempotency-Key`.
     ///
-    /// A key that is looked for in the body makes the layer read every covered request up to its
-    /// [limit](Self::limits), keyed or not.
+    /// A source that looks into the body makes the layer read every covered request, up to its [limit](Self::limits),
+    /// unless a source before it has found a key in the head.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -38,7 +39,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         })
     }
 
-    /// Knows a request without a key by its body. Default: off, it passes unprotected.
+    /// Knows a request without a key by its body, as [`BodyHash`] tells. Default: off, it passes unprotected.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -60,7 +61,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 
     /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
-    /// PATCH.
+    /// PATCH, as the other common methods are idempotent by themselves (RFC 9110, section 9.2.2; RFC 5789, section 2).
     ///
     /// It decides alone: a predicate that looks at the path only covers GET requests too. What it leaves out passes as
     /// if there were no layer.
@@ -84,7 +85,10 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// of the `Authorization` header in the fingerprint, so that a retry with a rotated token is the same request.
     ///
     /// Take it from what authentication has verified, such as an extension that a layer further out sets. A request
-    /// with a key for which `principal` returns `None`, or nothing but an empty value, gets 401 and does not run.
+    /// with a key for which `principal` returns `None` or an empty value gets 401,
+    /// [`Rejection::ScopeMissing`], and does not run. One without a key needs none.
+    ///
+    /// Records from before a scope was set, or from before a principal got another name, are not found any more.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -109,7 +113,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
-    /// use tower_idempotency::{BackendFailure, BodyHash, FingerprintPolicy, IdempotencyLayer, MemoryBackend};
+    /// use tower_idempotency::{BackendFailure, IdempotencyLayer, MemoryBackend};
     ///
     /// // For effects that may happen twice but must not fail to happen.
     /// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_backend_failure(BackendFailure::RunUnprotected);
@@ -124,8 +128,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.backend_failure = failure)
     }
 
-    /// What is recorded. Default: every response but 5xx, 408, 425, 429 and 401, with its headers but for `date`,
-    /// `set-cookie` and their likes.
+    /// Which responses are recorded, and which of their headers. Default: see [`RecordPolicy`].
     ///
     /// With [`at_most_once`](Self::at_most_once) every response is recorded, whatever the policy.
     ///
@@ -140,11 +143,12 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.record = policy)
     }
 
-    /// Words the layer's own answers: `wording` gets the answer that would be sent, and returns the one that is. Default:
-    /// it is sent as it is.
+    /// Words the layer's own answers: `wording` gets the answer that would be sent, and returns the one that is.
+    /// Default: it is sent as it is.
     ///
-    /// The extensions of the response hold the [`Rejection`] in any case. Replays are not rejections: they are what the
-    /// handler said.
+    /// The extensions of the response hold the [`Rejection`] in any case. Answers to gRPC requests go through `wording`
+    /// as well: they have no body, and a `grpc-status` among their headers. Replays do not: they are what the handler
+    /// said.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -170,8 +174,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.on_rejection = Some(Closure(Arc::new(wording))))
     }
 
-    /// What makes two requests with one key the same request. Default: method, authority, path, query and the bytes of
-    /// the body.
+    /// What makes two requests with one key the same request. Default: see [`FingerprintPolicy`].
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {

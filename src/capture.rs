@@ -8,7 +8,8 @@ use http_body::Body;
 
 use crate::{
     Fingerprint, Record, RecordPolicy, ResponseBody,
-    body::{BoxError, Unread, Whole},
+    error::BoxError,
+    whole::{Unread, Whole},
 };
 
 /// What can be recorded of a response.

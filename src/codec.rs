@@ -19,12 +19,15 @@
 //! Decoding is total: any input yields a record or a [`DecodeError`], without a panic and without allocating more than
 //! the input justifies. Codes and kinds are never reused; what cannot be said in this layout gets another version.
 
+mod lines;
+
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
-use crate::{Fingerprint, names};
+use self::lines::{put_lines, size_of_lines, take, take_lines};
+use crate::Fingerprint;
 
 const VERSION: u8 = 1;
 
@@ -35,10 +38,6 @@ const OUTCOME_UNKNOWN: u8 = 3;
 
 const PREAMBLE: usize = 2 + Fingerprint::LEN;
 const NO_TRAILERS: u16 = u16::MAX;
-const SENSITIVE: u8 = 0x80;
-
-/// A header or trailer line.
-type Line<'a> = (&'a HeaderName, &'a HeaderValue);
 
 /// What a record says of its run.
 #[derive(Debug)]
@@ -59,6 +58,8 @@ pub(crate) struct Recorded {
 }
 
 /// Bytes are not a record that this version of the crate can read.
+///
+/// The error of [`Record::from_bytes`](crate::Record::from_bytes). `Display` says what is wrong, without the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeError(Problem);
 
@@ -178,90 +179,6 @@ fn preamble(kind: u8, fingerprint: &Fingerprint, further: usize) -> BytesMut {
 
 fn count(lines: usize) -> Option<u16> {
     u16::try_from(lines).ok().filter(|&count| count != NO_TRAILERS)
-}
-
-/// Exact, so that encoding allocates once and a stored record carries no slack.
-fn size_of_lines<'a>(lines: impl Iterator<Item = Line<'a>>) -> usize {
-    lines
-        .map(|(name, value)| {
-            let literal = if names::code(name).is_some() { 0 } else { size_of_prefixed(name.as_str().len()) };
-            1 + literal + size_of_prefixed(value.len())
-        })
-        .sum()
-}
-
-fn size_of_prefixed(length: usize) -> usize {
-    let bits = usize::BITS - length.leading_zeros();
-    bits.div_ceil(7).max(1) as usize + length
-}
-
-fn put_lines<'a>(out: &mut BytesMut, lines: impl Iterator<Item = Line<'a>>) -> Option<()> {
-    for (name, value) in lines {
-        let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
-        match names::code(name) {
-            Some(code) => out.put_u8(code | sensitive),
-            None => {
-                out.put_u8(sensitive);
-                put_prefixed(out, name.as_str().as_bytes())?;
-            }
-        }
-        put_prefixed(out, value.as_bytes())?;
-    }
-    Some(())
-}
-
-fn take_lines(rest: &mut Bytes, count: u16) -> Result<HeaderMap, DecodeError> {
-    // A line takes two bytes at least, so a forged count cannot ask for more than the input justifies.
-    // Room for one more: a replay is marked.
-    let mut lines = HeaderMap::with_capacity(usize::from(count).min(rest.len() / 2) + 1);
-    for _ in 0..count {
-        let first = take(rest, 1)?[0];
-        let name = match first & !SENSITIVE {
-            0 => HeaderName::from_lowercase(&take_prefixed(rest)?).map_err(|_| DecodeError(Problem::Name))?,
-            code => names::name(code).ok_or(DecodeError(Problem::Name))?,
-        };
-        let value = take_prefixed(rest)?;
-        let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| DecodeError(Problem::Value))?;
-        value.set_sensitive(first & SENSITIVE != 0);
-        lines.try_append(name, value).map_err(|_| DecodeError(Problem::Length))?;
-    }
-    Ok(lines)
-}
-
-fn put_prefixed(out: &mut BytesMut, bytes: &[u8]) -> Option<()> {
-    let mut length = u32::try_from(bytes.len()).ok()?;
-    while length >= 0x80 {
-        out.put_u8(length.to_le_bytes()[0] | 0x80);
-        length >>= 7;
-    }
-    out.put_u8(length.to_le_bytes()[0]);
-    out.put_slice(bytes);
-    Some(())
-}
-
-fn take_prefixed(rest: &mut Bytes) -> Result<Bytes, DecodeError> {
-    let length = take_varint(rest)?;
-    take(rest, usize::try_from(length).map_err(|_| DecodeError(Problem::Length))?)
-}
-
-fn take_varint(rest: &mut Bytes) -> Result<u32, DecodeError> {
-    let mut value = 0_u32;
-    for shift in [0, 7, 14, 21, 28] {
-        let byte = take(rest, 1)?[0];
-        let bits = u32::from(byte & 0x7f);
-        if bits > u32::MAX >> shift || (byte == 0 && shift > 0) {
-            break; // more than 32 bits, or not the shortest form
-        }
-        value |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(DecodeError(Problem::Length))
-}
-
-fn take(rest: &mut Bytes, length: usize) -> Result<Bytes, DecodeError> {
-    if rest.len() < length { Err(DecodeError(Problem::Truncated)) } else { Ok(rest.split_to(length)) }
 }
 
 #[cfg(test)]

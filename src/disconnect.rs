@@ -5,6 +5,17 @@ use std::{future::Future, pin::pin, task::Poll};
 use crate::future::Client;
 
 /// What becomes of a run whose client leaves before the handler has answered.
+///
+/// A client that leaves later changes nothing: what is left of the response is read and recorded, within the limits.
+///
+/// ```
+/// # #[cfg(feature = "memory")] {
+/// use tower_idempotency::{IdempotencyLayer, MemoryBackend, OnDisconnect};
+///
+/// // The handler's one effect is a transaction, which is rolled back when it is dropped.
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).on_disconnect(OnDisconnect::Cancel);
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnDisconnect {
@@ -14,9 +25,9 @@ pub enum OnDisconnect {
     /// Its handler is dropped where it awaits, and the key given back, so that the next request runs.
     ///
     /// The handler may have had effects by then, and the next attempt has them again. Only for handlers that undo what
-    /// they have begun when they are dropped, such as one whose only effect is a database transaction. Where the handler
-    /// has said [`keep`](crate::Run::keep), and [at most once](crate::IdempotencyLayer::at_most_once), the key is kept
-    /// instead, with an unknown outcome.
+    /// they have begun when they are dropped, such as one whose only effect is a database transaction. Where the
+    /// handler has said [`keep`](crate::Run::keep), and [at most once](crate::IdempotencyLayer::at_most_once), the key
+    /// is kept instead, with an unknown outcome.
     Cancel,
 }
 

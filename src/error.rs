@@ -2,12 +2,29 @@
 
 use std::{error::Error, fmt};
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A backend could not answer a command.
 ///
 /// `Unavailable` and `TimedOut` never say that the command was *not* executed: a reply may have been lost after the
-/// store applied it. The other kinds are answers: the command changed nothing.
+/// store applied it, so the layer sends it again. The other kinds are answers: the command changed nothing.
+///
+/// ```
+/// use std::{error::Error, io};
+/// use tower_idempotency::{BackendError, BackendErrorKind};
+///
+/// fn failed(error: io::Error) -> BackendError {
+///     match error.kind() {
+///         io::ErrorKind::TimedOut => BackendError::new(BackendErrorKind::TimedOut),
+///         io::ErrorKind::InvalidData => BackendError::corrupt(error),
+///         _ => BackendError::unavailable(error),
+///     }
+/// }
+///
+/// let error = failed(io::Error::other("disk on fire"));
+/// assert_eq!(error.kind(), BackendErrorKind::Unavailable);
+/// assert_eq!(error.source().unwrap().to_string(), "disk on fire");
+/// ```
 #[derive(Debug)]
 pub struct BackendError {
     kind: BackendErrorKind,
@@ -24,14 +41,16 @@ pub enum BackendErrorKind {
     TimedOut,
     /// The store holds so many live claims that it has no room for another. The command changed nothing.
     Full,
-    /// The record is larger than the store can ever keep; a tombstone is kept in its place. The command changed nothing.
+    /// The record is larger than the store can ever keep. The command changed nothing; the layer completes the key with
+    /// a tombstone instead.
     TooLarge,
-    /// What the store returned is not a value of this crate, or one of a newer version. The command changed nothing.
+    /// What the store returned is not a value of this crate, or one of a newer version. The command changed nothing,
+    /// and the request is refused whatever the [`BackendFailure`](crate::BackendFailure): somebody has the key.
     Corrupt,
 }
 
 impl BackendError {
-    /// An error of `kind`, without a cause to show.
+    /// An error of `kind`, without a cause in [`source`](Error::source).
     #[must_use]
     pub const fn new(kind: BackendErrorKind) -> Self {
         Self { kind, source: None }
@@ -42,7 +61,8 @@ impl BackendError {
         Self::new(BackendErrorKind::Unavailable).because(source)
     }
 
-    /// What the store returned could not be understood, because of `source`.
+    /// What the store returned could not be understood, because of `source`: such as a
+    /// [`DecodeError`](crate::DecodeError).
     pub fn corrupt(source: impl Into<BoxError>) -> Self {
         Self::new(BackendErrorKind::Corrupt).because(source)
     }

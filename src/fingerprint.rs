@@ -7,7 +7,10 @@ use sha2::{Digest, Sha256};
 
 use crate::key::{update_prefixed, write_hex};
 
-/// What a request was: a digest of the request, and a digest of the credentials that came with it.
+/// What a request was, and with which credentials it came: 48 bytes.
+///
+/// They are a SHA-256 digest of the request, of which a [`FingerprintPolicy`](crate::FingerprintPolicy) says what goes
+/// into it, and 16 bytes of one of the credentials, zero where there are none or a scope stands for them.
 ///
 /// Backends keep it beside the claim or inside the record and hand it back; they never compare it. `Debug` prints the
 /// first eight hexadecimal digits.

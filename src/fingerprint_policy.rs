@@ -16,6 +16,9 @@ use crate::{
 /// What makes two requests with one key the same request. Default: method, authority, path, query and the bytes of the
 /// body.
 ///
+/// The authority is that of the target or the `Host` header (RFC 9110, section 7.2), in lower case and without the
+/// ports 80 and 443; path and query are taken as they are sent. Other headers do not count, `Content-Type` included.
+///
 /// The credentials count in every case: another `Authorization` header, or where a
 /// [`scope`](crate::IdempotencyLayer::scope) is set another principal, is another caller.
 ///
@@ -23,13 +26,29 @@ use crate::{
 /// 422.
 ///
 /// ```
-/// use tower_idempotency::FingerprintPolicy;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use axum::{Router, routing::post};
+/// use tower_idempotency::{FingerprintPolicy, IdempotencyLayer, MemoryBackend, Outcome};
 ///
-/// // The API version counts too.
-/// let versioned = FingerprintPolicy::default().header("api-version");
-/// // The path alone, as clients add a time stamp to the body of each attempt.
-/// let path = FingerprintPolicy::by(|parts, _body| parts.uri.path().to_owned());
-/// # drop((versioned, path));
+/// // Clients add the time to the body of each attempt, after a semicolon; the API version counts too.
+/// let policy = FingerprintPolicy::by(|parts, body| {
+///     let order = body.split(|&byte| byte == b';').next().unwrap_or_default();
+///     [parts.uri.path().as_bytes(), b"\n", order].concat()
+/// });
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).fingerprint(policy.header("api-version"));
+/// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+///
+/// // `send` posts a body with headers, and returns the `Outcome`.
+/// let (old, new) = (("api-version", "1"), ("api-version", "2"));
+/// let key = ("idempotency-key", "k-1");
+/// assert_eq!(send(&app, &[key, old], "amount=12;10:31").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &[key, old], "amount=12;10:32").await, Some(Outcome::Replayed));
+/// assert_eq!(send(&app, &[key, old], "amount=13;10:33").await, Some(Outcome::Mismatch));
+/// assert_eq!(send(&app, &[key, new], "amount=12;10:34").await, Some(Outcome::Mismatch));
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
@@ -57,6 +76,25 @@ impl FingerprintPolicy {
     /// Compared byte by byte as ever are a body whose `Content-Type` is not `application/json` or `+json`, one that is
     /// not valid JSON, and one with a number beyond 2^53, which RFC 8785 would round: two account numbers must not
     /// become one. Of members with one name the last counts.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+    /// # #[cfg(feature = "memory")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use axum::{Router, routing::post};
+    /// use tower_idempotency::{FingerprintPolicy, IdempotencyLayer, MemoryBackend, Outcome};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).fingerprint(FingerprintPolicy::canonical_json());
+    /// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+    ///
+    /// // `send` posts a body with headers, and returns the `Outcome`.
+    /// let headers = [("idempotency-key", "k-1"), ("content-type", "application/json")];
+    /// assert_eq!(send(&app, &headers, r#"{"amount": 12, "to": "ann"}"#).await, Some(Outcome::Executed));
+    /// assert_eq!(send(&app, &headers, r#"{"to":"ann","amount":1.2e1}"#).await, Some(Outcome::Replayed));
+    /// assert_eq!(send(&app, &headers, r#"{"to":"bob","amount":12}"#).await, Some(Outcome::Mismatch));
+    /// # }
+    /// # #[cfg(not(feature = "memory"))] fn main() {}
+    /// ```
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub fn canonical_json() -> Self {
@@ -68,13 +106,14 @@ impl FingerprintPolicy {
         Self { base: Base::Nothing, ..Self::default() }
     }
 
-    /// Requests for which `choice`, given head and body, returns the same bytes are the same.
+    /// Requests for which `choice`, given head and body, returns the same bytes are the same. Nothing else counts, not
+    /// even the method and the path, unless `choice` returns them.
     pub fn by<T: AsRef<[u8]>>(choice: impl Fn(&Parts, &[u8]) -> T + Send + Sync + 'static) -> Self {
         let choice = move |parts: &Parts, body: &[u8]| choice(parts, body).as_ref().to_vec();
         Self { base: Base::Chosen(Closure(Arc::new(choice))), ..Self::default() }
     }
 
-    /// The header `name` counts as well: all its lines, in their order.
+    /// The header `name` counts as well: all its lines, in their order, and whether it is there at all.
     ///
     /// # Panics
     ///
@@ -110,4 +149,26 @@ fn update_lines(digest: &mut Sha256, headers: &HeaderMap, name: &HeaderName) {
     let lines = headers.get_all(name);
     digest.update((lines.iter().count() as u64).to_be_bytes());
     lines.iter().for_each(|line| update_prefixed(digest, line.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    /// Nodes of two releases share a store while one replaces the other: a release that takes the fingerprint otherwise
+    /// answers retries with 422.
+    #[test]
+    fn the_default_is_pinned() {
+        let request = Request::post("http://api.example/payments?currency=eur").header("authorization", "Bearer a");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let fingerprint = FingerprintPolicy::default().fingerprint(&parts, b"amount=12");
+        let hex: String = fingerprint.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "fd7eacfe43332feda2ac523c9f5b5309af71d28acfbe90286b55abbb25fab5e2\
+             66bf529755548910d4ece6d0130f2cd8"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! The way of a guarded request, from top to bottom:
 //! key -> fingerprint -> claim (or wait) -> run -> record -> respond.
 
-use std::{any::Any, future::Future, panic, pin::pin, sync::Arc, task::Poll};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, header, request, response};
@@ -11,18 +11,21 @@ use tower_service::Service;
 use crate::{
     Backend, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
     admission::Admission,
-    body::{BoxError, Whole},
     capture::{Captured, capture, whole_response},
     codec::Content,
+    error::BoxError,
     future::Client,
     layer::Shared,
+    panics::{catch_panic, unwind},
     pipe::Recording,
     policy,
     protocol::{Completion, Lease, Refusal, Word},
     reading::{Read, read},
     rejection::Dialect,
     unprotected::{pass, unprotected},
+    verdict::withhold,
     waiting,
+    whole::Whole,
 };
 
 /// What has to be known of a request until it is answered.
@@ -67,7 +70,7 @@ where
 
     policy::strip_markers(&mut parts.headers);
     let hashed = identity.window.is_some();
-    parts.extensions.insert(Run::new(identity.text, Arc::clone(lease.run())));
+    parts.extensions.insert(Run::new(identity.text, hashed, Arc::clone(lease.run())));
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     let handler = catch_panic(async { inner.call(request).await });
@@ -86,7 +89,7 @@ where
             lease.fail().await;
             Err(error)
         }
-        Err(panic) => unwind(lease, &asked.client, panic).await,
+        Err(panic) => unwind(lease, asked.client.has_left(), panic).await,
     }
 }
 
@@ -133,101 +136,64 @@ where
     B: Backend,
     ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
-    let fingerprint = lease.fingerprint();
-    let (mut parts, body) = response.into_parts();
-    policy::strip_markers(&mut parts.headers);
-    let word = lease.run().word();
-    if releases(shared, &parts, word) {
+    let (mut head, body) = response.into_parts();
+    policy::strip_markers(&mut head.headers);
+    if shared.releases(&lease, &head) {
         lease.release().await;
-        parts.extensions.insert(Outcome::Released);
-        return Response::from_parts(parts, ResponseBody::untouched(body));
+        return finished(head, Outcome::Released, ResponseBody::untouched(body));
     }
-    let policy = &shared.settings.record;
-    let captured = match word {
+    let captured = match lease.run().word() {
         Some(Word::KeepWithoutBody) => Ok(Captured::Unkept(body)),
-        _ => catch_panic(capture(&asked.method, &parts, body, shared.settings.response_limit)).await,
+        _ => catch_panic(capture(&asked.method, &head, body, shared.settings.response_limit)).await,
     };
+    let record = |whole: &Whole| whole_response(&shared.settings.record, &lease.fingerprint(), &head, whole);
     let (record, body) = match captured {
-        Ok(Captured::Whole(whole)) if shared.releases_at_end(&lease, &parts, whole.trailers.as_ref()) => {
+        Ok(Captured::Whole(whole)) if shared.releases_at_end(&lease, &head, whole.trailers.as_ref()) => {
             lease.release().await;
-            parts.extensions.insert(Outcome::Released);
-            return Response::from_parts(parts, ResponseBody::whole(whole.data, whole.trailers));
+            return finished(head, Outcome::Released, ResponseBody::whole(whole.data, whole.trailers));
         }
-        Ok(Captured::Whole(whole)) => {
-            (whole_response(policy, &fingerprint, &parts, &whole), ResponseBody::whole(whole.data, whole.trailers))
-        }
-        Ok(Captured::HeadOnly(body)) => {
-            (whole_response(policy, &fingerprint, &parts, &Whole::default()), ResponseBody::untouched(body))
-        }
-        Ok(Captured::Unkept(body)) => (Record::tombstone(&fingerprint), ResponseBody::untouched(body)),
+        Ok(Captured::Whole(whole)) => (record(&whole), ResponseBody::whole(whole.data, whole.trailers)),
+        Ok(Captured::HeadOnly(body)) => (record(&Whole::default()), ResponseBody::untouched(body)),
+        Ok(Captured::Unkept(body)) => (Record::tombstone(&lease.fingerprint()), ResponseBody::untouched(body)),
         Ok(Captured::Stream(body)) => {
-            parts.extensions.insert(Outcome::Executed);
-            let recording = Recording { shared: Arc::clone(shared), lease, head: parts.clone() };
-            return Response::from_parts(parts, ResponseBody::recorded(recording.start(body)));
+            let recording = Recording { shared: Arc::clone(shared), lease, head: head.clone() };
+            return finished(head, Outcome::Executed, ResponseBody::recorded(recording.start(body)));
         }
         Ok(Captured::Broken(body)) => {
             let kept = lease.keeps_failure() == Some(true);
-            parts.extensions.insert(if kept { Outcome::Executed } else { Outcome::Released });
             lease.fail().await;
-            return Response::from_parts(parts, body);
+            return finished(head, if kept { Outcome::Executed } else { Outcome::Released }, body);
         }
-        Err(panic) => unwind(lease, &asked.client, panic).await,
+        Err(panic) => unwind(lease, asked.client.has_left(), panic).await,
     };
+    store(lease, record, asked.dialect, head, body).await
+}
+
+/// Stores the record of a response, and then lets the response go.
+async fn store<B: Backend, ResBody>(
+    lease: Lease<B>,
+    record: Record,
+    dialect: Dialect,
+    mut head: response::Parts,
+    body: ResponseBody<ResBody>,
+) -> Response<ResponseBody<ResBody>> {
     match lease.complete(record).await {
-        Completion::Stored => {
-            parts.extensions.insert(Outcome::Executed);
-            Response::from_parts(parts, body)
-        }
+        Completion::Stored => finished(head, Outcome::Executed, body),
         Completion::Unanswered => {
-            parts.extensions.insert(Outcome::NotStored);
-            policy::mark_not_stored(&mut parts.headers);
-            Response::from_parts(parts, body)
+            policy::mark_not_stored(&mut head.headers);
+            finished(head, Outcome::NotStored, body)
         }
-        Completion::Superseded(record) => replay(&record, asked.dialect),
-        Completion::Lost => Rejection::InProgress.response(asked.dialect),
+        Completion::Superseded(record) => replay(&record, dialect),
+        Completion::Lost => Rejection::InProgress.response(dialect),
     }
 }
 
-/// Whether the run counts as not having happened. What another idempotency layer refused has not, whatever the handler
-/// says.
-fn releases<B: Backend>(shared: &Shared<B>, parts: &response::Parts, word: Option<Word>) -> bool {
-    let refused = parts.extensions.get::<Rejection>().is_some();
-    let released = match word {
-        Some(word) => word == Word::Release,
-        None => !shared.protocol.terms().at_most_once && shared.settings.record.releases(parts),
-    };
-    refused || released
-}
-
-/// Keeps a response out of its record, whatever the handler has said of its key. A cookie was made for one user, and the
-/// same body may be sent by another.
-fn withhold<B: Backend>(lease: &Lease<B>) {
-    lease.run().say(match lease.run().word() {
-        None | Some(Word::Release) => Word::Release,
-        Some(Word::Keep | Word::KeepWithoutBody) => Word::KeepWithoutBody,
-    });
-}
-
-/// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.
-async fn unwind<B: Backend>(lease: Lease<B>, client: &Client, panic: Box<dyn Any + Send>) -> ! {
-    // Once the client has gone nobody asks for another run right now: the key is left to its lease.
-    if !client.has_left() || lease.keeps_failure().is_some() {
-        lease.fail().await;
-    }
-    panic::resume_unwind(panic)
-}
-
-/// Runs `future` and returns its panic as an error.
-pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    std::future::poll_fn(move |cx| {
-        // The future is not touched again after a panic, so nothing half-changed in it can be seen.
-        let poll = panic::AssertUnwindSafe(|| future.as_mut().poll(cx));
-        match panic::catch_unwind(poll) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    })
-    .await
+/// The handler's own answer.
+fn finished<ResBody>(
+    mut head: response::Parts,
+    outcome: Outcome,
+    body: ResponseBody<ResBody>,
+) -> Response<ResponseBody<ResBody>> {
+    head.extensions.insert(outcome);
+    Response::from_parts(head, body)
 }

@@ -18,11 +18,14 @@ use tokio::runtime::Handle;
 use crate::ResponseBody;
 
 pin_project! {
-    /// The future of [`Idempotency`](crate::Idempotency).
+    /// The future of [`Idempotency`](crate::Idempotency): the response, or the error of the inner service.
     ///
-    /// Dropping it before a claim was sent, or while it waits for another run, stops the request. Dropping it otherwise
-    /// moves the run to the tokio runtime, which finishes and records it, or [cancels](crate::OnDisconnect) it: a client
-    /// that hangs up neither loses a run nor leaves its key locked.
+    /// It may be dropped at any time; what becomes of the run then is told under [cancel safety](crate#cancel-safety).
+    ///
+    /// # Panics
+    ///
+    /// When a guarded request is polled outside a tokio runtime with its timer enabled, when it is polled again after
+    /// it has returned, and with the panic of a handler that panics.
     pub struct ResponseFuture<F, B, E> {
         #[pin]
         kind: Kind<F, B, E>,
@@ -78,7 +81,7 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     }
 }
 
-/// The boxed way of a guarded request. Once it has sent a claim it cannot be dropped, only moved to the
+/// The boxed way of a guarded request, or of a message. Once it has sent a claim it cannot be dropped, only moved to the
 /// runtime, unless it waits for another run.
 pub(crate) struct Guarded<T> {
     future: Option<Story<T>>,
@@ -99,7 +102,7 @@ impl<T> Guarded<T> {
         Self { future: Some(Box::pin(story(client.clone()))), client, finish: finish_on_runtime }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         // Taken out while it runs: a future that has panicked must not be polled again, not even by the runtime.
         let mut future = self.future.take().expect("a future is not polled after it has returned");
         let output = future.as_mut().poll(cx);

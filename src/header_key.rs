@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Key, rejection::Rejection};
 
-/// The header of the mission, and its twin of draft-ietf-httpapi-idempotency-key-header.
+/// The header that most clients send, and its twin of draft-ietf-httpapi-idempotency-key-header.
 const NAMES: [HeaderName; 2] =
     [HeaderName::from_static("x-idempotency-key"), HeaderName::from_static("idempotency-key")];
 

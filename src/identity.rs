@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::request;
 
-use crate::{Fingerprint, Key, header_key::KeyText, layer::Settings, rejection::Rejection};
+use crate::{Fingerprint, Key, header_key::KeyText, rejection::Rejection, settings::Settings};
 
 /// Which key a request has, and whose it is.
 #[derive(Debug)]
@@ -18,8 +18,12 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn key(&self, namespace: &str) -> Key {
-        let derive = if self.window.is_some() { Key::hashed } else { Key::scoped };
-        derive(namespace, self.scope.as_deref(), self.text.as_str().as_bytes())
+        let text = self.text.as_str();
+        match (self.window, &self.scope) {
+            (Some(_), scope) => Key::hashed(namespace, scope.as_deref(), text.as_bytes()),
+            (None, Some(scope)) => Key::scoped(namespace, scope, text),
+            (None, None) => Key::new(namespace, text),
+        }
     }
 }
 

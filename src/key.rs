@@ -9,6 +9,19 @@ use sha2::{Digest, Sha256};
 /// A key is the SHA-256 digest of a namespace, an optional scope and the text that the client sent. So every backend
 /// handles names of one size, no byte chosen by a client reaches a store, and two different triples never share a name.
 ///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use tower_idempotency::{Backend, Key, MemoryBackend};
+///
+/// // An operator's undo: the next request with this key in the namespace "orders" runs.
+/// let backend = MemoryBackend::new();
+/// let removed = backend.remove(&Key::new("orders", "8e03978e-40d5-43e8-bc93-6894a57f9324")).await.unwrap();
+/// assert!(!removed); // nothing was there
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
+/// ```
+///
 /// `Display` prints all 64 hexadecimal digits; `Debug` prints eight, which is what belongs in a log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; Self::LEN]);
@@ -19,27 +32,31 @@ impl Key {
 
     /// The key for `text` in `namespace`, as a layer with that namespace and no scope derives it.
     ///
-    /// Use it to look at or to remove what a client's key left behind.
+    /// Use it to look at or to remove what a client's key left behind. Keys of a layer with a
+    /// [`scope`](crate::IdempotencyLayer::scope) are [others](Self::scoped), and so are those of requests that are known
+    /// by a [`BodyHash`](crate::BodyHash).
     #[must_use]
     pub fn new(namespace: &str, text: impl AsRef<[u8]>) -> Self {
-        Self::scoped(namespace, None, text.as_ref())
+        Self::of_parts(namespace, 0, &[], text.as_ref())
     }
 
-    pub(crate) fn scoped(namespace: &str, scope: Option<&[u8]>, text: &[u8]) -> Self {
-        Self::of_parts(namespace, u8::from(scope.is_some()), scope, text)
+    /// The key for `text` in `namespace`, as a layer with that namespace derives it for the principal `scope`.
+    #[must_use]
+    pub fn scoped(namespace: &str, scope: impl AsRef<[u8]>, text: impl AsRef<[u8]>) -> Self {
+        Self::of_parts(namespace, 1, scope.as_ref(), text.as_ref())
     }
 
     /// The key of a request that is known by its body: no text that a client sends has the same.
     pub(crate) fn hashed(namespace: &str, scope: Option<&[u8]>, text: &[u8]) -> Self {
-        Self::of_parts(namespace, 2 + u8::from(scope.is_some()), scope, text)
+        Self::of_parts(namespace, 2 + u8::from(scope.is_some()), scope.unwrap_or_default(), text)
     }
 
     /// All parts but the last carry their length, so that no two of them hash the same bytes.
-    fn of_parts(namespace: &str, kind: u8, scope: Option<&[u8]>, text: &[u8]) -> Self {
+    fn of_parts(namespace: &str, kind: u8, scope: &[u8], text: &[u8]) -> Self {
         let mut digest = Sha256::new();
         update_prefixed(&mut digest, namespace.as_bytes());
         digest.update([kind]);
-        update_prefixed(&mut digest, scope.unwrap_or_default());
+        update_prefixed(&mut digest, scope);
         digest.update(text);
         Self(digest.finalize().into())
     }
@@ -101,12 +118,12 @@ mod tests {
     #[test]
     fn different_triples_never_share_a_key() {
         let keys = [
-            Key::scoped("", None, b"ab"),
-            Key::scoped("a", None, b"b"),
-            Key::scoped("ab", None, b""),
-            Key::scoped("", Some(b""), b"ab"),
-            Key::scoped("", Some(b"a"), b"b"),
-            Key::scoped("a", Some(b"b"), b""),
+            Key::new("", "ab"),
+            Key::new("a", "b"),
+            Key::new("ab", ""),
+            Key::scoped("", "", "ab"),
+            Key::scoped("", "a", "b"),
+            Key::scoped("a", "b", ""),
             Key::hashed("", None, b"ab"),
             Key::hashed("", Some(b"a"), b"b"),
         ];
@@ -120,6 +137,14 @@ mod tests {
         assert_eq!(
             Key::new("orders", "8e03978e-40d5-43e8-bc93-6894a57f9324").to_string(),
             "9f3e59eda139af218da33ca6b8d5da628ef7283502bb29533894b404fd3f9703"
+        );
+    }
+
+    #[test]
+    fn derivation_with_a_scope_is_pinned() {
+        assert_eq!(
+            Key::scoped("orders", "acme", "8e03978e").to_string(),
+            "716a8fd131981d6207c25b778a97cca13037450edcf9c138324984a4d73066f3"
         );
     }
 

@@ -8,25 +8,39 @@ use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name
 
 /// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
 ///
-/// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941; anything else is refused
-/// with 400. What is found elsewhere may be any text: if it is not 1 to 255 visible ASCII characters itself, its SHA-256
-/// digest is the key. An empty text is none.
+/// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941, section 3.3.3: `"k-1"` is
+/// the key `k-1`. Anything else, several lines, or two different keys are refused with 400. What is found elsewhere may
+/// be any text: if it is not 1 to 255 visible ASCII characters itself, its SHA-256 digest is the key. An empty text is
+/// none.
 ///
-/// Senders of webhooks name each event in a header, the same in every delivery:
+/// Senders of webhooks name each event, mostly in a header, and repeat the name in every delivery:
 ///
 /// | sender | header |
 /// |---|---|
 /// | [Standard Webhooks](https://www.standardwebhooks.com) | `webhook-id` |
 /// | Svix | `svix-id` |
 /// | GitHub | `x-github-delivery` |
-/// | PayPal | `paypal-request-id` |
+/// | Stripe | none: take `/id` of the JSON body |
+///
+/// Clients of some APIs send their keys in headers of other names, such as `paypal-request-id`.
 ///
 /// ```
-/// use tower_idempotency::KeySource;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use axum::{Router, routing::post};
+/// use tower_idempotency::{IdempotencyLayer, KeySource, MemoryBackend, Outcome};
 ///
 /// let webhooks = KeySource::header("webhook-id").or(KeySource::header("svix-id"));
-/// let by_query = KeySource::by(|parts, _body| Some(parts.uri.query()?.to_owned()));
-/// # drop((webhooks, by_query));
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).key(webhooks);
+/// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+///
+/// // `send` posts a body with headers, and returns the `Outcome`.
+/// assert_eq!(send(&app, &[("webhook-id", "msg_1")], "paid").await, Some(Outcome::Executed));
+/// assert_eq!(send(&app, &[("svix-id", "msg_1")], "paid").await, Some(Outcome::Replayed));
+/// assert_eq!(send(&app, &[("idempotency-key", "msg_1")], "paid").await, None); // another header now
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
@@ -38,7 +52,7 @@ pub struct KeySource {
 
 #[derive(Debug, Clone)]
 enum Source {
-    /// The header of the mission and its standard twin, which may both be there with one key.
+    /// `X-Idempotency-Key` and its standard twin, which may both be there with one key.
     Twins,
     Header(HeaderName),
     #[cfg(feature = "json")]
@@ -70,7 +84,7 @@ impl From<BodyHash> for KeySource {
 }
 
 impl KeySource {
-    /// The header `name`.
+    /// The header `name`, with one key in one line.
     ///
     /// # Panics
     ///
@@ -82,8 +96,28 @@ impl KeySource {
 
     /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
     ///
-    /// A string, number or boolean is the key itself; the key of an object or array is the digest of its canonical form
-    /// (RFC 8785). A body that is not JSON, or has nothing or `null` there, has no key.
+    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785) unless that would
+    /// round them; the key of an object or array is the digest of its canonical form. A body that is not JSON, or has
+    /// nothing, `null` or an empty string there, has no key. The `Content-Type` does not matter.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+    /// # #[cfg(feature = "memory")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use axum::{Router, routing::post};
+    /// use tower_idempotency::{IdempotencyLayer, KeySource, MemoryBackend, Outcome};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryBackend::new()).key(KeySource::json_pointer("/event/id"));
+    /// let app = Router::new().route("/payments", post(|| async {})).layer(layer);
+    ///
+    /// // `send` posts a body with headers, and returns the `Outcome`.
+    /// for outcome in [Outcome::Executed, Outcome::Replayed] {
+    ///     assert_eq!(send(&app, &[], r#"{"event": {"id": "evt_1"}}"#).await, Some(outcome));
+    /// }
+    /// assert_eq!(send(&app, &[], r#"{"event": {"id": null}}"#).await, None);
+    /// # }
+    /// # #[cfg(not(feature = "memory"))] fn main() {}
+    /// ```
     ///
     /// # Panics
     ///
@@ -97,6 +131,8 @@ impl KeySource {
 
     /// The values in the JSON body to which all of `pointers` (RFC 6901) point, together; a body that lacks one of them
     /// has no key. Needs the feature `json`.
+    ///
+    /// The key is the digest of their canonical form (RFC 8785), in the order of `pointers`.
     ///
     /// # Panics
     ///
@@ -113,13 +149,26 @@ impl KeySource {
         Self::only(Source::JsonPointers(pointers))
     }
 
-    /// What `choice`, given head and body, returns. The body is read first.
+    /// What `choice`, given head and body, returns. The body is read first. `None`: no key.
+    ///
+    /// ```
+    /// use tower_idempotency::KeySource;
+    ///
+    /// // The account in the path, and the first line of the body.
+    /// let source = KeySource::by(|parts, body| {
+    ///     let account = parts.uri.path().strip_prefix("/accounts/")?;
+    ///     let line = body.split(|&byte| byte == b'\n').next()?;
+    ///     Some([account.as_bytes(), b":", line].concat())
+    /// });
+    /// # drop(source);
+    /// ```
     pub fn by<T: AsRef<[u8]>>(choice: impl Fn(&Parts, &[u8]) -> Option<T> + Send + Sync + 'static) -> Self {
         let choice = move |parts: &Parts, body: &[u8]| choice(parts, body).map(|key| key.as_ref().to_vec());
         Self::only(Source::Chosen(Closure(Arc::new(choice))))
     }
 
-    /// `other` where this source finds nothing. A [`BodyHash`] comes last, wherever it stands.
+    /// `other` where this source finds nothing. What it refuses stays refused. A [`BodyHash`] comes last, wherever it
+    /// stands.
     pub fn or(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
         self.first_of.extend(other.first_of);

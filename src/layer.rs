@@ -2,15 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, request, response};
 use tower_layer::Layer;
 
 use crate::{
-    Backend, BackendFailure, FingerprintPolicy, Idempotency, KeySource, OnDisconnect, RecordPolicy, Runs,
-    answer::Wording,
-    closure::Closure,
-    protocol::{Lease, Protocol, Terms, Word},
-    times::assert_possible,
+    Backend, BackendFailure, Idempotency, OnDisconnect, Runs,
+    protocol::{Protocol, Terms},
+    settings::Settings,
+    times,
     waiting::WaitingRoom,
 };
 
@@ -20,7 +18,38 @@ use crate::{
 /// Every setting has a default that can be left alone. A layer is cheap to clone; clones share their backend and their
 /// live runs. Changing a setting makes a layer of its own over the same backend.
 ///
-/// See the [crate docs](crate) for an example.
+/// # Examples
+///
+/// The [crate docs](crate#example) show the layer with its defaults, and [among other
+/// layers](crate#where-to-put-the-layer). With settings, around a service that is not axum's:
+///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use std::{convert::Infallible, time::Duration};
+/// use bytes::Bytes;
+/// use http::{Request, Response, StatusCode};
+/// use http_body_util::Full;
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_idempotency::{IdempotencyLayer, MemoryBackend, Rejection, RequestBody};
+///
+/// let layer = IdempotencyLayer::new(MemoryBackend::new())
+///     .namespace("payments")
+///     .require_key()
+///     .retention(Duration::from_secs(7 * 24 * 60 * 60))
+///     .wait(Duration::from_secs(10))
+///     .limits(64 << 10, 256 << 10);
+/// let pay = service_fn(|_: Request<RequestBody<Full<Bytes>>>| async {
+///     Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("paid")))
+/// });
+/// let service = layer.layer(pay);
+///
+/// let response = service.oneshot(Request::post("/payments").body(Full::default()).unwrap()).await.unwrap();
+/// assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+/// assert_eq!(response.extensions().get(), Some(&Rejection::KeyMissing));
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
+/// ```
 #[must_use]
 pub struct IdempotencyLayer<B> {
     shared: Arc<Shared<B>>,
@@ -33,90 +62,24 @@ pub(crate) struct Shared<B> {
     pub(crate) waiting_room: WaitingRoom,
 }
 
-/// A question about the head of a request.
-type Predicate = dyn Fn(&request::Parts) -> bool + Send + Sync;
-/// Who sent a request.
-type Principal = dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync;
-
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) namespace: String,
-    pub(crate) key: KeySource,
-    pub(crate) require_key: bool,
-    /// `None`: POST and PATCH.
-    pub(crate) cover: Option<Closure<Predicate>>,
-    pub(crate) scope: Option<Closure<Principal>>,
-    pub(crate) fingerprint: FingerprintPolicy,
-    pub(crate) backend_failure: BackendFailure,
-    pub(crate) record: RecordPolicy,
-    pub(crate) on_rejection: Option<Closure<Wording>>,
-    /// In bytes.
-    pub(crate) request_limit: usize,
-    /// In bytes.
-    pub(crate) response_limit: usize,
-    /// How long a request waits for the one that it repeats.
-    pub(crate) wait: Option<Duration>,
-    pub(crate) on_disconnect: OnDisconnect,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            namespace: String::new(),
-            key: KeySource::default(),
-            require_key: false,
-            cover: None,
-            scope: None,
-            fingerprint: FingerprintPolicy::default(),
-            backend_failure: BackendFailure::Refuse,
-            record: RecordPolicy::default(),
-            on_rejection: None,
-            request_limit: 2 << 20,
-            response_limit: 1 << 20,
-            wait: None,
-            on_disconnect: OnDisconnect::default(),
-        }
-    }
-}
-
-impl Settings {
-    /// Whether a request with this head is guarded when it carries a key.
-    pub(crate) fn covers(&self, parts: &request::Parts) -> bool {
-        match &self.cover {
-            None => matches!(parts.method, Method::POST | Method::PATCH),
-            Some(predicate) => predicate(parts),
-        }
-    }
-}
-
-impl<B: Backend> Shared<B> {
-    /// Whether a run counts as not having happened, now that its response is known to its end.
-    pub(crate) fn releases_at_end(
-        &self,
-        lease: &Lease<B>,
-        head: &response::Parts,
-        trailers: Option<&HeaderMap>,
-    ) -> bool {
-        match lease.run().word() {
-            Some(word) => word == Word::Release,
-            None => !self.protocol.terms().at_most_once && self.settings.record.releases_at_end(head, trailers),
-        }
-    }
-}
-
 impl<B: Backend> IdempotencyLayer<B> {
     /// A layer over `backend` with the default settings: POST and PATCH requests that carry a key in the header
     /// `X-Idempotency-Key`, or in its standard twin `Idempotency-Key`, run once. Requests without a key pass.
+    ///
+    /// Several layers may share one backend: pass an [`Arc`] of it, or a clone.
     pub fn new(backend: B) -> Self {
         Self::assemble(Arc::new(backend), Terms::default(), Settings::default())
     }
 
     /// Separates this layer's keys from those of other services and consumers on the same backend. Default: empty.
+    ///
+    /// Any text does. Records made under another namespace are not found any more.
     pub fn namespace(self, namespace: impl Into<String>) -> Self {
         self.with(|settings, _| settings.namespace = namespace.into())
     }
 
-    /// Answers 400 to a covered request without a key. Default: it passes unprotected.
+    /// Answers a covered request without a key with 400, [`Rejection::KeyMissing`](crate::Rejection::KeyMissing).
+    /// Default: it passes unprotected.
     ///
     /// # Panics
     ///
@@ -128,7 +91,8 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// How long a claim lives unless renewed: the time for which a crashed node blocks a key. Default: 30 seconds.
     ///
-    /// Runs may take longer: their lease is renewed every third of it.
+    /// Runs may take longer: their lease is renewed every third of it. A node whose renewals have not been answered for
+    /// nine tenths of the lease gives it up, by its own clock: see [`Run::lease_lost`](crate::Run::lease_lost).
     ///
     /// # Panics
     ///
@@ -136,71 +100,90 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// 100 years.
     #[track_caller]
     pub fn lease(self, lease: Duration) -> Self {
-        assert_possible("a lease", lease, Duration::from_millis(10));
+        let lease = times::lease(lease);
         self.with(|_, terms| terms.lease = lease)
     }
 
-    /// How long a record lives, and with it the promise not to run its key again. Default: 24 hours.
+    /// How long a record lives from the end of its run, and with it the promise not to run its key again. Default: 24
+    /// hours.
+    ///
+    /// It should outlast the last retry of every client.
     ///
     /// # Panics
     ///
     /// When `retention` is shorter than 10 milliseconds, as no retry would find a record, or longer than 100 years.
     #[track_caller]
     pub fn retention(self, retention: Duration) -> Self {
-        assert_possible("a retention", retention, Duration::from_millis(10));
+        let retention = times::retention(retention);
         self.with(|_, terms| terms.retention = retention)
     }
 
     /// How long a run is renewed. After that its lease ends, and the key may run again. Default: 1 hour.
+    ///
+    /// The handler is not stopped. A response of unknown length is recorded for as long, counted from its head; what
+    /// takes longer flows on and is not kept.
     ///
     /// # Panics
     ///
     /// When `max_run` is zero, as no run could be renewed, or longer than 100 years.
     #[track_caller]
     pub fn max_run(self, max_run: Duration) -> Self {
-        assert_possible("a max_run", max_run, Duration::from_nanos(1));
+        let max_run = times::max_run(max_run);
         self.with(|_, terms| terms.max_run = max_run)
     }
 
     /// How long a request waits for the backend in one step: for its claim, and for its record. Default: 1 second.
+    ///
+    /// Within it a command is sent up to three times, each for at most half of it. After that a record is
+    /// sent on behind the request, and a claim given back there.
     ///
     /// # Panics
     ///
     /// When `timeout` is shorter than 1 millisecond, as no backend could answer, or longer than 100 years.
     #[track_caller]
     pub fn backend_timeout(self, timeout: Duration) -> Self {
-        assert_possible("a backend time-out", timeout, Duration::from_millis(1));
+        let timeout = times::backend_timeout(timeout);
         self.with(|_, terms| terms.backend_timeout = timeout)
     }
 
-    /// Lets a request that repeats one in progress wait for its response, at most as long as `max`. Default: it gets 409
-    /// at once, which many clients do not retry.
+    /// Lets a request that repeats one in progress wait for its response, at most as long as `max`. Default: it gets
+    /// 409 at once, which many clients do not retry.
     ///
-    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one. Whose `max`
-    /// is over gets 409, as does whoever comes while 1,024 requests of the layer wait: each keeps its body in memory,
-    /// up to the [limit](Self::limits). Waiting takes no readiness of the inner service and nothing of the backend that
-    /// others could need. A request that waits ends with its client.
+    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one. Whose
+    /// `max` is over gets 409, as does whoever comes while 1,024 requests of the layer wait: each keeps its body in
+    /// memory, up to the [limit](Self::limits). Waiting takes no readiness of the inner service and nothing of the
+    /// backend that others could need. A request that waits ends with its client.
+    ///
+    /// Requests that are known by a [`BodyHash`](crate::BodyHash) wait in any case, 30 seconds by default.
     ///
     /// # Panics
     ///
     /// When `max` is shorter than 1 millisecond, as no run could end meanwhile, or longer than 100 years.
     #[track_caller]
     pub fn wait(self, max: Duration) -> Self {
-        assert_possible("a wait", max, Duration::from_millis(1));
+        let max = times::wait(max);
         self.with(|settings, _| settings.wait = Some(max))
     }
 
     /// The largest request body that is read, and the largest response body that is recorded, in bytes. Default: 2 MiB
     /// and 1 MiB.
     ///
-    /// A larger request with a key gets 413 and does not run. A larger response reaches its client whole; its
-    /// duplicates get 409.
+    /// A larger request gets 413 and does not run; before its body is read where `Content-Length` says so. That holds
+    /// for requests with a key, and where keys are looked for in bodies for every covered one. A larger response
+    /// reaches its client whole; its duplicates get 409, [`Rejection::NotKept`](crate::Rejection::NotKept). Headers do
+    /// not count.
     pub fn limits(self, request: usize, response: usize) -> Self {
         self.with(|settings, _| (settings.request_limit, settings.response_limit) = (request, response))
     }
 
     /// Rather refuses a request than repeats it: everything is recorded, failures too, and a run that panics or whose
     /// node dies leaves its key refused until the retention is over. Default: off.
+    ///
+    /// Before the handler is called its claim is extended from the lease to the retention: one command more for each
+    /// run. Duplicates of a run that failed without a response get 409,
+    /// [`Rejection::OutcomeUnknown`](crate::Rejection::OutcomeUnknown); of one whose node died,
+    /// [`Rejection::InProgress`](crate::Rejection::InProgress), since nobody can tell it from a slow one. An operator's
+    /// undo is [`Backend::remove`]. A handler that has done nothing can still [`release`](crate::Run::release) its key.
     ///
     /// # Panics
     ///
@@ -211,12 +194,12 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|_, terms| terms.at_most_once = true)
     }
 
-    /// What becomes of a run whose client leaves before the handler has answered. Default: it goes on and is recorded.
+    /// What becomes of a run whose client leaves before the handler has answered. Default: [`OnDisconnect::Finish`].
     pub fn on_disconnect(self, on_disconnect: OnDisconnect) -> Self {
         self.with(|settings, _| settings.on_disconnect = on_disconnect)
     }
 
-    /// The live runs of this layer, its clones and all services made by them, for a graceful shutdown.
+    /// The live runs of this layer, its clones and all services made by them: see [`Runs`] for a graceful shutdown.
     ///
     /// Ask the finished layer: a setting that is changed later makes a layer with live runs of its own.
     #[must_use]

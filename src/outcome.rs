@@ -4,15 +4,37 @@ use crate::Rejection;
 
 /// What the layer has done with a request. Found in the extensions of its response, for logs and metrics outside.
 ///
-/// A bypassed request has none. It costs up to three small allocations per guarded response: the extensions of a
-/// response are a hash map that is made when the first one is put in.
+/// A bypassed request has none, nor has an error of the service. It costs up to three small allocations per guarded
+/// response: the extensions of a response are a hash map that is made when the first one is put in.
+///
+/// Of a response of unknown length it is said before the end is known: `Executed`, although the key is released when
+/// the body fails or its trailers hold a `grpc-status` that gives it back.
 ///
 /// ```
-/// use tower_idempotency::Outcome;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use axum::{Router, routing::post};
+/// use tower_idempotency::{IdempotencyLayer, MemoryBackend, Outcome};
 ///
 /// fn was_replayed<B>(response: &http::Response<B>) -> bool {
 ///     response.extensions().get() == Some(&Outcome::Replayed)
 /// }
+///
+/// let app = Router::new()
+///     .route("/payments", post(|| async {}))
+///     .layer(IdempotencyLayer::new(MemoryBackend::new()))
+///     .layer(tower::util::MapResponseLayer::new(|response: axum::response::Response| {
+///         if was_replayed(&response) {
+///             println!("a duplicate was answered"); // or a counter of your metrics
+///         }
+///         response
+///     }));
+/// # let key = [("idempotency-key", "k-1")];
+/// # assert_eq!(send(&app, &key, "").await, Some(Outcome::Executed));
+/// # assert_eq!(send(&app, &key, "").await, Some(Outcome::Replayed));
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -21,9 +43,10 @@ pub enum Outcome {
     Executed,
     /// The handler ran, and its key was given back: the next request with it runs.
     Released,
-    /// The handler ran, and whether its response is recorded is unknown. It is marked `idempotency-stored: false`.
+    /// The handler ran, and its response is not known to be recorded. It is marked `idempotency-stored: false`.
     NotStored,
-    /// The handler did not run: this is the first response.
+    /// The handler did not run: this is the first response. Or it ran and lost its lease, and this is the response of
+    /// the run that took its key.
     Replayed,
     /// The handler did not run: another run of the request is in progress, or its response was not kept, or its outcome
     /// is unknown. Or it ran and lost its lease, so its own response is withheld. 409; the [`Rejection`] says which.

@@ -3,57 +3,28 @@
 //! The run drives the body, not the server, so that a client that reads slowly, or not at all, does not keep the response
 //! from being recorded. Frames go out as they are produced; only the *end* waits until the record is durable.
 
-use std::{
-    any::Any,
-    fmt, panic,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{pin::Pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, response::Parts};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::UnboundedSender,
     time::{Instant, timeout_at},
 };
 
 use crate::{
     Backend, Record,
-    body::{BoxError, Whole},
     capture::whole_response,
-    flow::catch_panic,
+    error::BoxError,
     layer::Shared,
+    outlet::{Outlet, Piece, outlet},
+    panics::{catch_panic, unwind},
     policy,
     protocol::{Completion, Lease, Word},
+    whole::Whole,
 };
-
-/// What the run hands to its client.
-enum Piece<B> {
-    Frame(Frame<Bytes>),
-    /// Nothing more is recorded: the client drives the body from here on.
-    Rest(Rest<B>),
-    Failed(BoxError),
-    End,
-}
-
-/// The client's end: a body.
-pub(crate) struct Outlet<B> {
-    pieces: UnboundedReceiver<Piece<B>>,
-    rest: Option<Rest<B>>,
-    ended: bool,
-}
-
-/// What is left of a body that is not recorded.
-struct Rest<B> {
-    body: Pin<Box<B>>,
-    /// The trailers still have to say that not even a tombstone is known to be stored.
-    owes_mark: bool,
-    /// The body has ended, and must not be asked again.
-    over: bool,
-}
 
 /// The run's end.
 pub(crate) struct Recording<B: Backend> {
@@ -68,10 +39,9 @@ impl<B: Backend> Recording<B> {
     where
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
-        // Not bounded in length, because it is bounded in bytes by the limit of what is recorded.
-        let (sender, pieces) = unbounded_channel();
-        tokio::spawn(self.run(Box::pin(body), sender));
-        Outlet { pieces, rest: None, ended: false }
+        let (client, outlet) = outlet();
+        tokio::spawn(self.run(Box::pin(body), client));
+        outlet
     }
 
     /// A client that has left does not end this: sending to it fails, and nobody cares.
@@ -87,7 +57,8 @@ impl<B: Backend> Recording<B> {
             let frame = match catch_panic(timeout_at(until, body.frame())).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
-                Err(panic) => self.unwind(panic, &client).await,
+                // This ends the task, and with it the channel: the client gets an error.
+                Err(panic) => unwind(self.lease, client.is_closed(), panic).await,
             };
             let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
             match frame.map(Frame::into_data) {
@@ -126,7 +97,7 @@ impl<B: Backend> Recording<B> {
                 Completion::Stored => {}
                 Completion::Unanswered => policy::mark_not_stored(trailers.get_or_insert_default()),
                 Completion::Superseded(_) | Completion::Lost => {
-                    let _ = client.send(Piece::Failed(Interrupted.into()));
+                    let _ = client.send(Piece::interrupted());
                     return;
                 }
             }
@@ -143,89 +114,14 @@ impl<B: Backend> Recording<B> {
         let _ = client.send(Piece::Failed(error));
     }
 
-    /// The body has panicked, which ends this task, and with it the channel: its client gets an error.
-    async fn unwind<R>(self, panic: Box<dyn Any + Send>, client: &UnboundedSender<Piece<R>>) -> ! {
-        // Once the client has gone nobody asks for another run right now: the key is left to its lease.
-        if !client.is_closed() || self.lease.keeps_failure().is_some() {
-            self.lease.fail().await;
-        }
-        panic::resume_unwind(panic)
-    }
-
     /// The response is too long to record: a tombstone is, and the rest flows at the pace of its client. If that has
     /// left, the body is dropped.
     async fn give_up<R>(self, body: Pin<Box<R>>, client: &UnboundedSender<Piece<R>>) {
         let tombstone = Record::tombstone(&self.lease.fingerprint());
         let _ = match self.lease.complete(tombstone).await {
-            Completion::Stored => client.send(Piece::Rest(Rest { body, owes_mark: false, over: false })),
-            Completion::Unanswered => client.send(Piece::Rest(Rest { body, owes_mark: true, over: false })),
-            Completion::Superseded(_) | Completion::Lost => client.send(Piece::Failed(Interrupted.into())),
+            Completion::Stored => client.send(Piece::rest(body, false)),
+            Completion::Unanswered => client.send(Piece::rest(body, true)),
+            Completion::Superseded(_) | Completion::Lost => client.send(Piece::interrupted()),
         };
     }
 }
-
-impl<B> Outlet<B>
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
-{
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.rest.is_none() && !self.ended {
-            match ready!(self.pieces.poll_recv(cx)) {
-                Some(Piece::Frame(frame)) => return Poll::Ready(Some(Ok(frame))),
-                Some(Piece::Rest(rest)) => self.rest = Some(rest),
-                Some(Piece::Failed(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
-                Some(Piece::End) => self.ended = true,
-                None => return Poll::Ready(Some(Err(self.fail(Interrupted.into())))),
-            }
-        }
-        match &mut self.rest {
-            Some(rest) => rest.poll_frame(cx),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn fail(&mut self, error: BoxError) -> BoxError {
-        self.ended = true;
-        error
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
-        self.rest.as_ref().map_or(self.ended, Rest::is_end_stream)
-    }
-}
-
-impl<B> Rest<B>
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
-{
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.over {
-            return Poll::Ready(None);
-        }
-        let frame = ready!(self.body.as_mut().poll_frame(cx)).transpose().map_err(Into::into)?;
-        self.over = frame.is_none();
-        if !self.owes_mark || frame.as_ref().is_some_and(Frame::is_data) {
-            return Poll::Ready(frame.map(Ok));
-        }
-        self.owes_mark = false;
-        let mut trailers = frame.and_then(|frame| frame.into_trailers().ok()).unwrap_or_default();
-        policy::mark_not_stored(&mut trailers);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        !self.owes_mark && (self.over || self.body.is_end_stream())
-    }
-}
-
-/// A response cannot be finished: another run of the same request may have answered differently by now.
-#[derive(Debug)]
-struct Interrupted;
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the run behind this response has lost its idempotency key")
-    }
-}
-
-impl std::error::Error for Interrupted {}

@@ -13,18 +13,40 @@ pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-store
 
 /// What is recorded: which responses, and which of their headers.
 ///
-/// A response that is not recorded releases its key, and the next request runs.
+/// A response that is not recorded releases its key, and the next request runs. By default that is what passes by
+/// itself: 5xx, 408, 425, 429 and 401. All else is recorded, other 4xx too. A gRPC call is judged by the `grpc-status`
+/// in its head or trailers as well: `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`,
+/// `INTERNAL`, `UNAVAILABLE`, `UNAUTHENTICATED`, and none at all, are not recorded. gRPC-Web is judged by its HTTP
+/// status alone.
+///
+/// Of the headers are recorded all, in their order, repeated ones and raw bytes too, but those
+///
+/// * of one connection, which no policy can keep: `connection` and what it names, `keep-alive`, `proxy-connection`,
+///   `te`, `transfer-encoding`, `upgrade` (RFC 9110, section 7.6.1);
+/// * of one moment or one user: `date`, `www-authenticate`, `authentication-info`, `set-cookie` and `proxy-*`.
+///
+/// Trailers are recorded whole.
 ///
 /// ```
-/// use http::StatusCode;
-/// use tower_idempotency::RecordPolicy;
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use axum::{Router, extract::Request, http::StatusCode, routing::post};
+/// use tower_idempotency::{IdempotencyLayer, MemoryBackend, Outcome, RecordPolicy};
 ///
-/// // Stripe's way: failures are final too.
-/// let everything = RecordPolicy::everything();
-/// // Retries after "not found" run again, and the replay of a login carries its cookie.
-/// let login = RecordPolicy::when(|parts| parts.status.is_success() && parts.status != StatusCode::ACCEPTED)
-///     .keep_header("set-cookie");
-/// # drop((everything, login));
+/// // Only what was done is final: after a 404 the next request runs.
+/// let policy = RecordPolicy::when(|head| head.status.is_success()).drop_header("x-request-id");
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).record(policy);
+/// let pay = async |body: String| if body == "amount=12" { StatusCode::CREATED } else { StatusCode::NOT_FOUND };
+/// let app = Router::new().route("/payments", post(pay)).layer(layer);
+///
+/// // `send` posts a body with headers, and returns the `Outcome`.
+/// for outcome in [Outcome::Executed, Outcome::Replayed] {
+///     assert_eq!(send(&app, &[("idempotency-key", "k-1")], "amount=12").await, Some(outcome));
+///     assert_eq!(send(&app, &[("idempotency-key", "k-2")], "amount=0").await, Some(Outcome::Released));
+/// }
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
 /// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
@@ -47,19 +69,19 @@ enum Responses {
 type Choice = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl RecordPolicy {
-    /// Records every response, failures too.
+    /// Records every response, failures too, as Stripe does. Errors of the service and panics are no responses: their
+    /// key is released.
     pub fn everything() -> Self {
         Self { responses: Responses::All, ..Self::default() }
     }
 
-    /// Records the responses for whose head `recorded` is true, in place of the default: all but 5xx, 408, 425, 429 and
-    /// 401, and of gRPC calls all but those that end with a status that may pass.
+    /// Records the responses for whose head `recorded` is true, in place of the default. The trailers of gRPC calls are
+    /// not asked then.
     pub fn when(recorded: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
         Self { responses: Responses::Chosen(Closure(Arc::new(recorded))), ..Self::default() }
     }
 
-    /// Replays the header `name` too. By default `date`, `www-authenticate`, `authentication-info`, `set-cookie` and
-    /// `proxy-*` are not.
+    /// Replays the header `name` too, where by default it is not. Of several calls for one name the last counts.
     ///
     /// Who keeps `set-cookie` should set a [`scope`](crate::IdempotencyLayer::scope): a session cookie is replayed to
     /// whoever repeats the request.
@@ -75,7 +97,7 @@ impl RecordPolicy {
         self
     }
 
-    /// Does not replay the header `name`.
+    /// Does not replay the header `name`. The first response has it all the same.
     ///
     /// # Panics
     ///

@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{
     Rejection, RequestBody,
     admission::Admission,
-    body::{Unread, Whole},
     capture::declared_length,
     identity::Identity,
-    layer::Settings,
+    settings::Settings,
+    whole::{Unread, Whole},
 };
 
 /// How long a client may take to send the body of its request.

@@ -13,7 +13,21 @@ use crate::{
 /// What a completed run leaves behind: the fingerprint of its request, and its outcome.
 ///
 /// A record is kept as the bytes that a store persists, so that storing and sharing one costs no conversion. Backends
-/// move the bytes and need not look inside; `src/codec.rs` describes their layout.
+/// move the bytes and need not look inside; `src/codec.rs` describes their layout, whose version is the first byte.
+/// Clones share the bytes.
+///
+/// ```
+/// use tower_idempotency::{Fingerprint, Record};
+///
+/// let record = Record::value(&Fingerprint::of("message 1"), b"done");
+/// let stored = record.to_bytes();
+///
+/// let loaded = Record::from_bytes(stored.clone()).unwrap();
+/// assert_eq!(loaded, record);
+/// assert_eq!(loaded.fingerprint(), Fingerprint::of("message 1"));
+/// assert_eq!(loaded.as_value().unwrap(), "done");
+/// assert!(Record::from_bytes(stored.slice(..10)).is_err());
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record(Bytes);
 
@@ -24,7 +38,7 @@ impl Record {
         Self(codec::encode_value(fingerprint, value))
     }
 
-    /// A record that says "completed", of a run whose response was not kept.
+    /// A record of 50 bytes that says "completed", of a run whose response was not kept.
     #[must_use]
     pub fn tombstone(fingerprint: &Fingerprint) -> Self {
         Self(codec::encode_tombstone(fingerprint))
@@ -69,7 +83,7 @@ impl Record {
         Self(Bytes::copy_from_slice(&self.0))
     }
 
-    /// Size of this record in bytes.
+    /// Size of this record in bytes: at least 50.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.len()
@@ -81,7 +95,7 @@ impl Record {
         codec::fingerprint(&self.0)
     }
 
-    /// The value of a record made by [`value`](Self::value), sharing this record's memory.
+    /// The value of a record made by [`value`](Self::value), sharing this record's memory. `None` for any other record.
     #[must_use]
     pub fn as_value(&self) -> Option<Bytes> {
         match self.content() {

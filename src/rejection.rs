@@ -7,9 +7,33 @@ use crate::{Outcome, ResponseBody, grpc};
 
 /// Why the layer answered a request itself. Found in the extensions of such a response.
 ///
-/// Each is a problem document (RFC 9457), `application/problem+json`, with the members `type`, `title`, `status`,
-/// `detail` and `retryable`. To a gRPC request it is a response of trailers only, with HTTP status 200 and the
-/// `grpc-status` named below. None says anything of the key or of the request.
+/// Each is a problem document (RFC 9457), `application/problem+json`, with the members `type` (the address of the
+/// variant on this page), `title`, `status`, `detail` and `retryable`. To a request whose `Content-Type` is
+/// `application/grpc` it is a response of trailers only, with HTTP status 200 and the `grpc-status` named below. None
+/// says anything of the key or of the request. [`on_rejection`](crate::IdempotencyLayer::on_rejection) words them
+/// otherwise.
+///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use axum::{Router, body::{Body, to_bytes}, http::{Request, StatusCode}, routing::post};
+/// use tower::ServiceExt;
+/// use tower_idempotency::{IdempotencyLayer, MemoryBackend, Rejection};
+///
+/// let layer = IdempotencyLayer::new(MemoryBackend::new()).require_key();
+/// let app: Router = Router::new().route("/payments", post(|| async {})).layer(layer);
+/// let response = app.oneshot(Request::post("/payments").body(Body::empty()).unwrap()).await.unwrap();
+///
+/// let rejection = *response.extensions().get::<Rejection>().unwrap();
+/// assert_eq!(rejection, Rejection::KeyMissing);
+/// assert_eq!((rejection.status(), rejection.is_retryable()), (StatusCode::BAD_REQUEST, false));
+/// assert_eq!(response.headers()["content-type"], "application/problem+json");
+/// let document = to_bytes(response.into_body(), 1024).await.unwrap();
+/// let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+/// assert_eq!(document["title"], "Idempotency key is missing");
+/// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -17,17 +41,17 @@ pub enum Rejection {
     KeyMissing,
     /// 400, `INVALID_ARGUMENT`: the key is not 1 to 255 visible ASCII characters, bare or as a String of RFC 8941.
     KeyInvalid,
-    /// 400, `INVALID_ARGUMENT`: the request has more than one key.
+    /// 400, `INVALID_ARGUMENT`: the request has more than one key, or one in several lines.
     KeyAmbiguous,
     /// 401, `UNAUTHENTICATED`: the service keeps a key space for each principal, and the request has none.
     ScopeMissing,
     /// 400, `INVALID_ARGUMENT`: the request's body ended with an error.
     BodyUnreadable,
-    /// 408, `DEADLINE_EXCEEDED`: the request's body did not arrive in time.
+    /// 408, `DEADLINE_EXCEEDED`: the request's body did not arrive within 30 seconds.
     BodyTimedOut,
-    /// 413, `RESOURCE_EXHAUSTED`: the request's body is larger than the layer reads.
+    /// 413, `RESOURCE_EXHAUSTED`: the request's body is larger than the [limit](crate::IdempotencyLayer::limits).
     BodyTooLarge,
-    /// 409, `ABORTED`: the first request with this key is still running.
+    /// 409, `ABORTED`, with `Retry-After: 1`: the first request with this key is still running.
     InProgress,
     /// 409, `ALREADY_EXISTS`: the first request with this key has been executed, but its response was not kept.
     NotKept,
@@ -37,7 +61,9 @@ pub enum Rejection {
     Mismatch,
     /// 422, `FAILED_PRECONDITION`: the key was used for the same request with other credentials.
     CredentialsDiffer,
-    /// 503, `UNAVAILABLE`: the backend cannot say whether the request has been executed, so it is not.
+    /// 503, `UNAVAILABLE`, with `Retry-After: 1`: the backend cannot say whether the request has been executed, so it
+    /// is not. The extensions of the response hold the cause, if there is one to show, as an
+    /// <code>[Arc](std::sync::Arc)<[BackendError](crate::BackendError)></code>.
     BackendUnavailable,
 }
 
@@ -91,7 +117,7 @@ macro_rules! problem {
 }
 
 impl Rejection {
-    /// The status of the answer.
+    /// The HTTP status of the answer. To a gRPC request it is sent with 200.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         self.problem().status

@@ -9,40 +9,64 @@ use crate::{
 };
 
 /// One execution under a claim. The layer puts it into the extensions of a guarded request; a bypassed request has
-/// none.
+/// none. [`Deduplicator::run_with`](crate::Deduplicator::run_with) hands it to the handler of a message.
 ///
 /// With the feature `axum` it is an extractor: a handler takes a `Run`, or an `Option<Run>` if its requests may be
-/// bypassed. Elsewhere:
+/// bypassed. Elsewhere it is found in `request.extensions()`. Clones are the same run.
+///
+/// # A unique effect
+///
+/// The layer makes runs rare, not effects unique: an attempt that was killed may have had its effect before. In a
+/// transaction of the handler's own a key under a UNIQUE constraint makes the effect unique as well:
 ///
 /// ```
 /// use tower_idempotency::Run;
 ///
-/// fn parameters(parts: &http::request::Parts, amount: i64) -> Option<(&str, i64)> {
-///     // For "INSERT INTO payments (idempotency_key, amount) VALUES ($1, $2)", with a UNIQUE constraint on the key.
-///     let run = parts.extensions.get::<Run>()?;
-///     Some((run.key(), amount))
+/// const PAY: &str = "INSERT INTO payments (id, amount) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
+///
+/// fn parameters(run: &Run, amount: i64) -> (String, i64) {
+///     (run.derive(["payment"]), amount) // no row inserted: an earlier attempt has done it
 /// }
 /// ```
+///
+/// Take [`derive`](Self::derive) for it, which tells apart equal keys of two principals or namespaces, or
+/// [`key`](Self::key) together with the principal.
+///
+/// A request that is [known by its body](Self::is_known_by_body) has no key but the digest of what it says, which is the
+/// same after its window as within. Under such a constraint the same order, given again a day later, would not be
+/// booked.
 #[derive(Clone)]
 pub struct Run {
     text: KeyText,
+    by_body: bool,
     live: Arc<LiveRun>,
 }
 
 impl Run {
-    pub(crate) fn new(text: KeyText, live: Arc<LiveRun>) -> Self {
-        Self { text, live }
+    pub(crate) fn new(text: KeyText, by_body: bool, live: Arc<LiveRun>) -> Self {
+        Self { text, by_body, live }
     }
 
     /// The key as the client means it: 1 to 255 visible ASCII characters, without the quotes it may have sent.
     ///
-    /// Under a UNIQUE constraint in the handler's own transaction it makes the effect unique, not only the run.
+    /// A request that is known by a [`BodyHash`](crate::BodyHash), and one whose key was not found in a header and has
+    /// another form, has `sha256:` and 64 hexadecimal digits.
     #[must_use]
     pub fn key(&self) -> &str {
         self.text.as_str()
     }
 
-    /// The token of this run: another one for each execution of the same key.
+    /// Whether nothing but the body tells this request from others: a [`BodyHash`](crate::BodyHash) took the place of a
+    /// key, or the message is one [of its payload](crate::Message::of_payload).
+    ///
+    /// Then [`key`](Self::key) and [`derive`](Self::derive) return the same again once the record has expired and an
+    /// equal request runs, which may well be meant.
+    #[must_use]
+    pub fn is_known_by_body(&self) -> bool {
+        self.by_body
+    }
+
+    /// The token of this run: another one for each execution of the same key. It can tell attempts apart in a log.
     #[must_use]
     pub fn token(&self) -> Token {
         self.live.token
@@ -50,7 +74,10 @@ impl Run {
 
     /// Whether the claim may have gone to another run, because this one stalled past its lease or could not renew it.
     ///
-    /// A handler that has not yet done anything irreversible should stop then. Its response will not be sent.
+    /// A handler that has not yet done anything irreversible should stop then. If another run has taken the key by the
+    /// time it answers, its response is withheld: the client gets that run's, or 409.
+    ///
+    /// It tells what this node knows, without asking the backend, and does not go back to `false`.
     #[must_use]
     pub fn lease_lost(&self) -> bool {
         self.live.is_lost()
@@ -61,15 +88,33 @@ impl Run {
     /// It lets an attempt after a failed one repeat its calls safely, as the other service sees the same key again:
     ///
     /// ```
-    /// # fn example(run: &tower_idempotency::Run) {
-    /// let charge = run.derive(["stripe", "charge"]);
-    /// let refund = run.derive(["stripe", "refund"]);
-    /// assert_ne!(charge, refund);
+    /// # #[cfg(all(feature = "axum", feature = "memory"))]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use axum::{Router, body::Body, http::{Request, StatusCode}, routing::post};
+    /// use tower::ServiceExt;
+    /// use tower_idempotency::{IdempotencyLayer, MemoryBackend, Run};
+    ///
+    /// async fn pay(run: Run) -> (StatusCode, String) {
+    ///     let charge = run.derive(["stripe", "charge"]);
+    ///     assert_ne!(charge, run.derive(["stripe", "refund"]));
+    ///     (StatusCode::BAD_GATEWAY, charge) // fails: the next attempt runs again
+    /// }
+    ///
+    /// let app: Router = Router::new()
+    ///     .route("/payments", post(pay))
+    ///     .layer(IdempotencyLayer::new(MemoryBackend::new()).namespace("orders"));
+    /// for _attempt in 0..2 {
+    ///     let order = Request::post("/payments").header("Idempotency-Key", "k-1").body(Body::empty()).unwrap();
+    ///     let response = app.clone().oneshot(order).await.unwrap();
+    ///     let charge = axum::body::to_bytes(response.into_body(), 36).await.unwrap();
+    ///     assert_eq!(charge, "4fcf8ffe-b7a5-855c-a2c3-945fa7025c39");
+    /// }
     /// # }
+    /// # #[cfg(not(all(feature = "axum", feature = "memory")))] fn main() {}
     /// ```
     ///
-    /// The text is a UUID of version 8 (RFC 9562): 122 bits of the SHA-256 of namespace, scope, the client's key and
-    /// `parts`. It does not change between versions of this crate.
+    /// The text is a UUID of version 8 (RFC 9562, section 5.8), 36 characters: 122 bits of the SHA-256 of namespace,
+    /// scope, the client's key and `parts`. It does not change between versions of this crate.
     #[must_use]
     pub fn derive<P: AsRef<[u8]>>(&self, parts: impl IntoIterator<Item = P>) -> String {
         self.live.key.derive(parts)
@@ -84,8 +129,23 @@ impl Run {
     /// leaves nothing: its lease ends. For that there is
     /// [`at_most_once`](crate::IdempotencyLayer::at_most_once).
     ///
-    /// Of `keep`, [`keep_without_body`](Self::keep_without_body) and [`release`](Self::release) the last call before the
-    /// response is returned counts.
+    /// Of `keep`, [`keep_without_body`](Self::keep_without_body) and [`release`](Self::release) the last call counts
+    /// that is made before the response is returned or, if its length is unknown, before its body ends.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_idempotency::Run;
+    ///
+    /// async fn transfer(run: Run, balance: u64, amount: u64) -> StatusCode {
+    ///     if balance < amount {
+    ///         run.release(); // nothing was done: the same request may succeed later
+    ///         return StatusCode::CONFLICT;
+    ///     }
+    ///     run.keep(); // from here on not twice, whatever happens
+    ///     // .. the call that moves the money ..
+    ///     StatusCode::CREATED
+    /// }
+    /// ```
     pub fn keep(&self) {
         self.live.say(Word::Keep);
     }

@@ -1,14 +1,15 @@
-//! [`Runs`]: the live runs of a layer, for whoever shuts the service down.
+//! [`Runs`]: the live runs of a layer or a deduplicator, for whoever shuts the service down.
 
 use std::{fmt, sync::Arc};
 
 use crate::protocol::Census;
 
-/// The live runs of a layer. Made by [`IdempotencyLayer::runs`](crate::IdempotencyLayer::runs).
+/// The live runs of a layer or a deduplicator. Made by [`IdempotencyLayer::runs`](crate::IdempotencyLayer::runs) and
+/// [`Deduplicator::runs`](crate::Deduplicator::runs).
 ///
 /// A run is live from the sending of its claim until the backend has answered its end. A server's graceful shutdown
-/// waits for its connections, not for runs whose client has left. Ending the process kills those, and each key is blocked
-/// until its lease ends. So drain them last:
+/// waits for its connections, not for runs whose client has left. Ending the process kills those, and each key is
+/// blocked until its lease ends. So drain them last. Clones count the same runs.
 ///
 /// ```no_run
 /// # #[cfg(feature = "memory")] {
@@ -47,10 +48,10 @@ impl Runs {
         self.len() == 0
     }
 
-    /// Waits until no run is live, at once if none is.
+    /// Waits until no run is live; returns at once if none is. Dropping the future stops nothing but the wait.
     ///
-    /// It does not keep new runs from starting: stop accepting requests first. It sets no limit of its own to the wait; a
-    /// run may take an hour.
+    /// It does not keep new runs from starting: stop accepting requests first. It sets no limit of its own to the wait;
+    /// a run may take an hour.
     pub async fn drain(&self) {
         self.0.none_left().await;
     }

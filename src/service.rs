@@ -12,13 +12,18 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    Backend, RequestBody, ResponseBody, ResponseFuture, admission::Admission, body::BoxError, flow, future::Guarded,
+    Backend, RequestBody, ResponseBody, ResponseFuture, admission::Admission, error::BoxError, flow, future::Guarded,
     layer::Shared, rejection::Dialect,
 };
 
 /// Runs each request with an idempotency key once. Made by [`IdempotencyLayer`](crate::IdempotencyLayer).
 ///
-/// See the [crate docs](crate) for an example.
+/// See the [crate docs](crate#example) for an example.
+///
+/// The inner service has to be `Clone + Send + 'static`, take a [`RequestBody`] and return a body of [`Bytes`]; its
+/// future has to be `Send`. Its error is the error of this service, whose own failures are responses. This service is
+/// ready when the inner one is. A guarded request keeps that readiness while it is read and claimed, and gives it back
+/// when it does not run, or while it waits for another.
 pub struct Idempotency<S, B> {
     inner: S,
     shared: Arc<Shared<B>>,
@@ -58,14 +63,14 @@ where
             Admission::Reject(rejection) => {
                 let dialect = Dialect::of(&parts.headers);
                 drop(self.take_ready());
-                return ResponseFuture::rejected(self.shared.settings.word(rejection.response(dialect)));
+                return ResponseFuture::rejected(self.shared.settings.worded(rejection.response(dialect)));
             }
             admission => admission,
         };
         let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
         ResponseFuture::guarded(Guarded::new(|client| async move {
             let response = flow::guarded(Arc::clone(&shared), ready, admission, parts, body, client).await?;
-            Ok(shared.settings.word(response))
+            Ok(shared.settings.worded(response))
         }))
     }
 }

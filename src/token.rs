@@ -15,7 +15,7 @@ impl Token {
     /// Length of a token in bytes.
     pub const LEN: usize = 16;
 
-    /// A fresh token from a cryptographically secure generator.
+    /// A fresh token from the thread's cryptographically secure generator, which the operating system seeds.
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())

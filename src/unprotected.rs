@@ -6,19 +6,42 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, body::Whole, identity::Identity,
-    layer::Settings, policy,
+    BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, identity::Identity, policy, settings::Settings,
+    whole::Whole,
 };
 
 /// What becomes of a request with a key when the backend does not answer its claim.
+///
+/// ```
+/// # #[cfg(all(feature = "memory", feature = "test-util"))]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use axum::{Router, body::Body, http::{Request, StatusCode}, routing::post};
+/// use tower::ServiceExt;
+/// use tower_idempotency::{BackendErrorKind, BackendFailure, IdempotencyLayer, MemoryBackend};
+/// use tower_idempotency::testing::{Command, Fault, FaultyBackend};
+///
+/// let backend = FaultyBackend::new(MemoryBackend::new());
+/// backend.on(Command::Claim).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
+/// for (failure, status) in [
+///     (BackendFailure::Refuse, StatusCode::SERVICE_UNAVAILABLE),
+///     (BackendFailure::RunUnprotected, StatusCode::CREATED),
+/// ] {
+///     let layer = IdempotencyLayer::new(backend.clone()).on_backend_failure(failure);
+///     let app: Router = Router::new().route("/payments", post(|| async { StatusCode::CREATED })).layer(layer);
+///     let order = Request::post("/payments").header("Idempotency-Key", "k-1").body(Body::empty()).unwrap();
+///     assert_eq!(app.oneshot(order).await.unwrap().status(), status);
+/// }
+/// # }
+/// # #[cfg(not(all(feature = "memory", feature = "test-util")))] fn main() {}
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum BackendFailure {
     /// It is refused with 503 and does not run.
     #[default]
     Refuse,
-    /// It runs as if it had no key, and so do its duplicates: **it may run any number of times.** Its response is marked
-    /// `idempotency-stored: false`, and the handler finds no [`Run`](crate::Run).
+    /// It runs as if it had no key, and so do its duplicates: **it may run any number of times.** Its response is
+    /// marked `idempotency-stored: false`, and the handler finds no [`Run`](crate::Run).
     ///
     /// What the backend holds but this version cannot read is still refused: somebody has the key.
     RunUnprotected,

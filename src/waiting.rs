@@ -13,8 +13,9 @@ use crate::{
     Backend, Fingerprint, Key,
     future::Client,
     identity::Identity,
-    layer::{Settings, Shared},
+    layer::Shared,
     protocol::{Lease, Refusal},
+    settings::Settings,
 };
 
 /// How many requests of a layer wait at most. Each keeps its body in memory, so they have to be few.

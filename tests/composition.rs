@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::post};
+use axum::{
+    Router,
+    middleware::{self, Next},
+    routing::post,
+};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
@@ -24,7 +28,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+use tower_http::{catch_panic::CatchPanicLayer, map_request_body::MapRequestBodyLayer, timeout::TimeoutLayer};
 use tower_idempotency::{
     BackendFailure, BodyHash, BoxBackend, FingerprintPolicy, Idempotency, IdempotencyLayer, KeySource, MemoryBackend,
     RecordPolicy, Rejection, RequestBody, ResponseBody, ResponseFuture,
@@ -190,6 +194,28 @@ async fn axum_method_router_with_a_layer_of_its_own() {
     let pay = post(|body: String| async move { (StatusCode::CREATED, format!("run {} of {body}", counted.add())) });
     let app: Router = Router::new().route("/payments", pay.layer(layer()));
     within_ten_seconds(exercise(app, &runs)).await;
+}
+
+/// What takes no body but axum's may stand on either side, as the documentation says.
+#[tokio::test]
+async fn axum_middleware_outside_and_inside() {
+    async fn pass(request: axum::extract::Request, next: Next) -> axum::response::Response {
+        next.run(request).await
+    }
+
+    let stacks: [fn(Router) -> Router; 3] = [
+        |app| app.layer(ServiceBuilder::new().layer(middleware::from_fn(pass)).layer(layer())),
+        |app| {
+            let bodies = MapRequestBodyLayer::new(axum::body::Body::new);
+            app.layer(ServiceBuilder::new().layer(layer()).layer(bodies).layer(middleware::from_fn(pass)))
+        },
+        |app| app.layer(middleware::from_fn(pass)).layer(layer()),
+    ];
+    for stack in stacks {
+        let runs = Runs::default();
+        let app = Router::new().route_service("/payments", handler(&runs));
+        within_ten_seconds(exercise(stack(app), &runs)).await;
+    }
 }
 
 /// Whoever does not run gives the inner service's readiness back at once, also when its own service is kept.

@@ -153,3 +153,52 @@ fn the_commands_that_the_webhooks_example_prints_show_what_it_says() {
     let events: Vec<String> = serde_json::from_str(&shell(events)).unwrap();
     assert_eq!(events, [r#"{"order":1}"#, r#"{"event":{"id":"evt_1"},"paid":1200}"#, "celsius 21.5"]);
 }
+
+#[test]
+fn the_queue_consumer_example_has_each_effect_as_often_as_it_says() {
+    let folder = std::env::temp_dir().join(format!("queue_consumer_test_{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let output = Command::new(path("queue_consumer")).arg(&folder).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+
+    let lines = |start: &str| said.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    assert_eq!(lines("sent"), ["sent m-1", "sent m-2", "sent m-2", "sent m-3", "sent m-4"]);
+    assert_eq!(
+        lines("the consumer has"),
+        ["the consumer has died", "the consumer has died", "the consumer has emptied the queue"]
+    );
+    for again in ["m-2", "m-4"] {
+        assert_eq!(
+            lines(&format!("  {again} delivered")).last().unwrap(),
+            &format!("  {again} delivered: done before")
+        );
+    }
+    assert_eq!(lines("ledger"), ["ledger entries: m-1 1, m-2 1, m-3 1, m-4 1"]);
+    assert_eq!(lines("e-mails"), ["e-mails: m-1 1, m-2 1, m-3 2, m-4 1"]);
+
+    // What is there, whatever the example says.
+    let ledger = rusqlite::Connection::open(folder.join("queue_consumer.db")).unwrap();
+    let sum: String =
+        ledger.query_row("SELECT count(*) || ': ' || sum(amount) FROM ledger", [], |row| row.get(0)).unwrap();
+    assert_eq!(sum, format!("4: {}", 1200 + 80 + 75 + 9900));
+    let emails = std::fs::read_to_string(folder.join("emails.txt")).unwrap();
+    let mut emails: Vec<_> = emails.lines().collect();
+    emails.sort_unstable();
+    assert_eq!(emails, ["m-1", "m-2", "m-3", "m-3", "m-4"]);
+    drop(ledger);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[cfg(feature = "test-util")]
+#[test]
+fn the_custom_backend_example_passes_the_suite_and_replays_what_an_earlier_process_recorded() {
+    let output = Command::new(path("custom_backend")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    let [verdict, first, next] = lines[..] else { panic!("three lines: {said}") };
+    assert!(verdict.starts_with("SqliteBackend keeps the laws ("), "{said}");
+    assert_eq!(first, "the first process answers 201 Created, replayed: false: paid by the first process");
+    assert_eq!(next, "the next process answers 201 Created, replayed: true: paid by the first process");
+}

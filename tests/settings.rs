@@ -124,6 +124,15 @@ async fn an_upgrade_passes_and_an_offer_of_h2c_does_not() {
     subject.replays(upgrade("h2c")).await;
 }
 
+#[tokio::test]
+async fn connect_passes_even_where_it_is_covered() {
+    let subject = over(&layer().cover(|_| true));
+    let mut connect = keyed("connect");
+    *connect.method_mut() = Method::CONNECT;
+    subject.runs(connect.clone()).await;
+    subject.runs(connect).await;
+}
+
 /// A request that is not covered needs no key where one is required.
 #[tokio::test]
 async fn a_required_key_is_required_of_covered_requests_only() {
@@ -444,6 +453,18 @@ async fn a_closure_finds_the_key_in_head_and_body() {
     }
     lax.runs(payment(&[], "another order")).await;
     lax.replays(payment(&[], "another order")).await;
+}
+
+/// Its key comes again when the window is over, so it must not guard an effect for good.
+#[tokio::test]
+async fn a_handler_is_told_whether_its_request_is_known_by_its_body() {
+    let inner = InnerService::answering(|parts, _| {
+        let by_body = parts.extensions.get::<Run>().map(Run::is_known_by_body);
+        Response::new(Full::from(format!("{by_body:?}")))
+    });
+    let subject = around(&layer().or_body_hash(BodyHash::any_caller(Duration::from_secs(1))), inner);
+    assert_eq!(subject.runs(payment(&[], "order")).await.body, "Some(true)");
+    assert_eq!(subject.runs(payment(&[("idempotency-key", "k-1")], "order")).await.body, "Some(false)");
 }
 
 /// A key from the body is found anew by a layer further in, which finds that it is claimed.

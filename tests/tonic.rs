@@ -8,6 +8,7 @@ use payments::{Payment, Payments, PaymentsClient};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{
     Code, Response,
+    service::LayerExt,
     transport::{Server, server::TcpIncoming},
 };
 use tower_idempotency::{
@@ -63,6 +64,22 @@ async fn a_unary_call_is_replayed() {
     }
     assert_eq!(stage.client.pay("k-2", 1200).await.unwrap().get_ref().id, 2);
     assert_eq!(stage.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_service_has_a_layer_of_its_own() {
+    let payments = Payments::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let guarded = IdempotencyLayer::new(MemoryBackend::new()).named_layer(payments.clone());
+    let server = Server::builder().add_service(guarded).serve_with_incoming(TcpIncoming::from(listener));
+    let server = tokio::spawn(server);
+    let mut client = PaymentsClient::connect(url).await.unwrap();
+    for replayed in [false, true] {
+        assert_eq!(is_replay(&client.pay("k-1", 1200).await.unwrap()), replayed);
+    }
+    assert_eq!(payments.executed().len(), 1);
+    server.abort();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A gRPC service that is safe to retry, and a client for it.
+//! A gRPC service that is safe to retry, and a client for it. It prints the commands that show it.
 //!
 //! ```console
 //! cargo run --example tonic

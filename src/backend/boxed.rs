@@ -13,10 +13,15 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 ///
 /// ```
 /// # #[cfg(feature = "memory")] {
-/// use tower_idempotency::{BoxBackend, IdempotencyLayer, MemoryBackend};
+/// use tower_idempotency::{Backend, BoxBackend, IdempotencyLayer, MemoryBackend};
 ///
-/// let backend = BoxBackend::new(MemoryBackend::new());
-/// let layer = IdempotencyLayer::new(backend.clone());
+/// fn layer(shared: Option<impl Backend>) -> IdempotencyLayer<BoxBackend> {
+///     IdempotencyLayer::new(match shared {
+///         Some(shared) => BoxBackend::new(shared),
+///         None => BoxBackend::new(MemoryBackend::new()), // on the developer's machine
+///     })
+/// }
+/// # layer(None::<MemoryBackend>);
 /// # }
 /// ```
 #[derive(Clone)]

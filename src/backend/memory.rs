@@ -25,10 +25,10 @@ use self::{
 use super::{Backend, Claim, Entry, Ownership};
 use crate::{BackendError, Fingerprint, Key, Record, Token};
 
-/// A [`Backend`] in the memory of this process: for a service of one process, for tests, and in front of a shared
-/// backend.
+/// A [`Backend`] in the memory of this process: for a service of one process, and for tests.
 ///
-/// Clones share what is stored. It ends with the process, so a restart forgets every record.
+/// Clones share what is stored. It ends with the process, so a restart forgets every record, and two processes know
+/// nothing of each other's.
 ///
 /// ```
 /// use tower_idempotency::MemoryBackend;

@@ -43,17 +43,109 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 ///
 /// Backends compare tokens, never fingerprints: they keep a fingerprint and hand it back.
 ///
-/// The suite in [`testing`](crate::testing) (feature `test-util`) checks them.
+/// # What is to be stored
+///
+/// A [`Key`] of 32 bytes, a [`Token`] of 16, a [`Fingerprint`] of 48, a [`Record`] as
+/// [its bytes](Record::to_bytes): from 50 up to the [limit](crate::IdempotencyLayer::limits) of a response (1 MiB by
+/// default) and its headers. Leases, retentions and windows are from 10 milliseconds to 100 years; fractions of a
+/// millisecond may be rounded up.
 ///
 /// # Implementing
 ///
-/// Write each method as an `async fn`. The futures must be `Send`.
+/// Write each method as an `async fn`. The futures must be `Send`. The layer sets a
+/// [time-out](crate::IdempotencyLayer::backend_timeout) to each command and sends it again: a backend needs neither a
+/// time-out nor retries of its own. The suite in [`testing`](crate::testing) (feature `test-util`) checks the laws.
+///
+/// This one keeps them, for as long as its process lives; to be of use it would have to free what has expired. The
+/// guide `docs/guide/backend.md` in the repository makes a durable one.
+///
+/// ```
+/// use std::{collections::HashMap, sync::Mutex, time::Duration};
+/// use tokio::time::Instant;
+/// use tower_idempotency::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Record, Token};
+///
+/// /// Who put something under a key, what it is, and until when it lives.
+/// type Slot = Option<(Token, Entry, Instant)>;
+///
+/// #[derive(Default)]
+/// struct Simple(Mutex<HashMap<Key, Slot>>);
+///
+/// impl Simple {
+///     /// Does one command in one atomic step, in which what has expired is gone.
+///     fn step<T>(&self, key: &Key, command: impl FnOnce(&mut Slot) -> T) -> Result<T, BackendError> {
+///         let mut slots = self.0.lock().map_err(|_| BackendError::unavailable("a command has panicked"))?;
+///         let slot = slots.entry(*key).or_default();
+///         slot.take_if(|(.., end)| *end <= Instant::now());
+///         Ok(command(slot))
+///     }
+/// }
+///
+/// impl Backend for Simple {
+///     async fn claim(&self, key: &Key, token: Token, of: &Fingerprint, lease: Duration) -> Result<Claim, BackendError> {
+///         self.step(key, |slot| match slot {
+///             Some((holder, Entry::InProgress { .. }, _)) if *holder == token => Claim::Acquired,
+///             Some((_, Entry::InProgress { fingerprint }, _)) => Claim::InProgress { fingerprint: *fingerprint },
+///             Some((_, Entry::Completed(record), _)) => Claim::Completed(record.clone()),
+///             None => {
+///                 *slot = Some((token, Entry::InProgress { fingerprint: *of }, Instant::now() + lease));
+///                 Claim::Acquired
+///             }
+///         })
+///     }
+///
+///     async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
+///         self.step(key, |slot| match slot {
+///             Some((holder, Entry::InProgress { .. }, end)) if *holder == token => {
+///                 *end = Instant::now() + lease;
+///                 Ownership::Held
+///             }
+///             _ => Ownership::Lost,
+///         })
+///     }
+///
+///     async fn complete(
+///         &self,
+///         key: &Key,
+///         token: Token,
+///         record: &Record,
+///         retention: Duration,
+///     ) -> Result<Ownership, BackendError> {
+///         self.step(key, |slot| match slot {
+///             Some((holder, ..)) if *holder != token => Ownership::Lost,
+///             Some((_, Entry::Completed(_), _)) => Ownership::Held,
+///             _ => {
+///                 *slot = Some((token, Entry::Completed(record.clone()), Instant::now() + retention));
+///                 Ownership::Held
+///             }
+///         })
+///     }
+///
+///     async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
+///         self.step(key, |slot| {
+///             slot.take_if(|(holder, entry, _)| *holder == token && matches!(entry, Entry::InProgress { .. }));
+///         })
+///     }
+///
+///     async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
+///         self.step(key, |slot| slot.as_ref().map(|(_, entry, _)| entry.clone()))
+///     }
+///
+///     async fn remove(&self, key: &Key) -> Result<bool, BackendError> {
+///         self.step(key, |slot| slot.take().is_some())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// # #[cfg(feature = "test-util")] // with the feature `test-util`, in a test:
+/// tower_idempotency::testing::conformance(|| async { Simple::default() }).await;
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an idempotency backend",
     note = "implement `Backend`, or pass `MemoryBackend::new()`, `Arc<impl Backend>` or a `BoxBackend`"
 )]
 pub trait Backend: Send + Sync + 'static {
-    /// Claims `key` for the holder of `token`, for the length of `lease`.
+    /// Claims `key` for the holder of `token`, for the length of `lease`, or says what is in its place.
     ///
     /// # Errors
     ///
@@ -66,7 +158,8 @@ pub trait Backend: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Claim, BackendError>> + Send;
 
-    /// Sets the deadline of the claim held by `token` to `lease` from now.
+    /// Sets the deadline of the claim held by `token` to `lease` from now. With
+    /// [`at_most_once`](crate::IdempotencyLayer::at_most_once) that is the retention.
     ///
     /// # Errors
     ///
@@ -81,7 +174,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Stores `record` for the length of `retention` in place of the claim held by `token`.
     ///
     /// `Held` means that a record completed by `token` is stored now, also when an earlier sending of this command
-    /// stored it.
+    /// stored it. An absent key is no obstacle: the claim may have expired without a successor.
     ///
     /// # Errors
     ///
@@ -102,7 +195,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`]. The claim may be gone all the same.
     fn release(&self, key: &Key, token: Token) -> impl Future<Output = Result<(), BackendError>> + Send;
 
-    /// What is stored under `key` now. Changes nothing.
+    /// What is stored under `key` now, if it has not expired. Changes nothing.
     ///
     /// # Errors
     ///
@@ -111,7 +204,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Deletes whatever is stored under `key`, and says whether something was: an operator's undo.
     ///
-    /// A run whose claim is removed has lost its lease; the next request with the key runs.
+    /// The next request with the key runs. A run whose claim is removed is not stopped: it finds out when it renews its
+    /// lease, and completes all the same if it ends before that and nobody has claimed the key.
     ///
     /// # Errors
     ///
@@ -129,7 +223,8 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
-    /// Waits until `key` is no longer in progress, or until `deadline`, and returns what is stored then.
+    /// Waits until `key` is no longer in progress, or until `deadline` (on tokio's clock), and returns what is stored
+    /// then.
     ///
     /// Changes nothing, and holds nothing that another caller could need. The default polls [`get`](Self::get) with a
     /// growing, jittered pause of 10 to 500 milliseconds; a backend that can notify should.
@@ -154,10 +249,10 @@ pub trait Backend: Send + Sync + 'static {
     }
 }
 
-/// The answer to [`Backend::claim`].
+/// The answer to [`Backend::claim`]: whether the caller may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// The key is claimed with the caller's token.
+    /// The key is claimed with the caller's token, by this command or an earlier sending of it.
     Acquired,
     /// Another token holds the key.
     InProgress {

@@ -1,4 +1,7 @@
-use http::header::{CONTENT_TYPE, SET_COOKIE};
+use http::{
+    HeaderValue,
+    header::{CONTENT_TYPE, SET_COOKIE},
+};
 
 use super::*;
 

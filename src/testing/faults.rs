@@ -24,15 +24,17 @@ use crate::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Re
 
 /// A backend between a caller and another backend, where commands meet the [`Fault`]s that a test asks for.
 ///
-/// Clones share everything. A command that meets a fault travels on its own, as in a network: it reaches the wrapped
-/// backend also when its caller has given up.
+/// Clones share everything. A command that meets a fault travels on its own, in a task of the tokio runtime, as in a
+/// network: it reaches the wrapped backend also when its caller has given up.
 ///
 /// ```
-/// # use tower_idempotency::{Backend, BackendErrorKind, Fingerprint, Key, Token};
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_idempotency::BackendError> {
 /// use tower_idempotency::testing::{Command, Fault, FaultyBackend};
+/// use tower_idempotency::{Backend, BackendErrorKind, Key, MemoryBackend, Token};
 ///
-/// # async fn example(backend: impl Backend, key: Key, token: Token) -> Result<(), tower_idempotency::BackendError> {
-/// let faulty = FaultyBackend::new(backend);
+/// let (key, token) = (Key::new("orders", "k-1"), Token::random());
+/// let faulty = FaultyBackend::new(MemoryBackend::new());
 /// faulty.on(Command::Release).next(Fault::ErrorAfter(BackendErrorKind::TimedOut));
 ///
 /// faulty.release(&key, token).await.unwrap_err(); // "perhaps"
@@ -45,10 +47,12 @@ use crate::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Re
 ///     async move { faulty.remove(&key).await }
 /// });
 /// held.arrived().await; // sent, but not executed
+/// assert_eq!((faulty.sent(Command::Remove), faulty.executed(Command::Remove)), (1, 0));
 /// held.open();
-/// # drop(removal);
+/// removal.await.unwrap()?;
 /// # Ok(())
 /// # }
+/// # #[cfg(not(feature = "memory"))] fn main() {}
 /// ```
 pub struct FaultyBackend<B>(Arc<Shared<B>>);
 

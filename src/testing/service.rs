@@ -22,9 +22,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower_service::Service;
 
-pub use self::probe::{Counts, Probe, Reaction};
+use crate::error::BoxError;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub use self::probe::{Counts, Probe, Reaction};
 
 type Answer<R> = dyn Fn(Parts, Bytes) -> Response<R> + Send + Sync;
 
@@ -135,7 +135,7 @@ where
 
     /// # Panics
     ///
-    /// When this instance is not ready.
+    /// When this instance is not ready. The future panics when [`Reaction::Panic`] is its turn.
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let reaction = self.probe.enter(self.ready);
         self.ready = false;

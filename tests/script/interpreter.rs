@@ -1,5 +1,5 @@
 //! Reads bytes as a script of requests, handlers and clients, plays it against a layer over a `MemoryBackend`, and
-//! checks what DESIGN promises. Shared by `tests/script.rs` and the fuzz target `layer`.
+//! checks what the crate promises. Shared by `tests/script.rs` and the fuzz target `layer`.
 //!
 //! A scripted panic is raised with `resume_unwind`, which no panic hook sees: whatever a hook sees is a bug.
 

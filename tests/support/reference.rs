@@ -289,15 +289,37 @@ impl Backend for Reference {
 
 /// A [`Reference`] that waits as the trait does by default.
 #[derive(Debug, Default)]
-pub struct Polling(Reference);
+pub struct Polling {
+    inner: Reference,
+    takes: Duration,
+    disk: tokio::sync::Mutex<()>,
+    crowd: tokio::sync::Mutex<()>,
+}
+
+impl Polling {
+    /// A store that does one command after the other, each in the time that it `takes`, the holders' first.
+    pub fn slow(takes: Duration) -> Self {
+        Self { takes, ..Self::default() }
+    }
+
+    async fn work(&self) {
+        let _turn = self.disk.lock().await;
+        if !self.takes.is_zero() {
+            sleep(self.takes).await;
+        }
+    }
+}
 
 impl Backend for Polling {
     async fn claim(&self, key: &Key, token: Token, of: &Fingerprint, lease: Duration) -> Result<Claim, BackendError> {
-        self.0.claim(key, token, of, lease).await
+        let _turn = self.crowd.lock().await;
+        self.work().await;
+        self.inner.claim(key, token, of, lease).await
     }
 
     async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
-        self.0.renew(key, token, lease).await
+        self.work().await;
+        self.inner.renew(key, token, lease).await
     }
 
     async fn complete(
@@ -307,18 +329,23 @@ impl Backend for Polling {
         record: &Record,
         retention: Duration,
     ) -> Result<Ownership, BackendError> {
-        self.0.complete(key, token, record, retention).await
+        self.work().await;
+        self.inner.complete(key, token, record, retention).await
     }
 
     async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
-        self.0.release(key, token).await
+        self.work().await;
+        self.inner.release(key, token).await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
-        self.0.get(key).await
+        let _turn = self.crowd.lock().await;
+        self.work().await;
+        self.inner.get(key).await
     }
 
     async fn remove(&self, key: &Key) -> Result<bool, BackendError> {
-        self.0.remove(key).await
+        self.work().await;
+        self.inner.remove(key).await
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     cast::Cast,
     claims::one_wins,
-    law::{Broken, Verdict, expect},
+    law::{Broken, Law, Verdict, expect},
     model::{Party, Seen, Step},
     trial::{LONG, Trial, fresh_key},
 };
@@ -97,7 +97,7 @@ pub(super) async fn claims_dropped_in_a_crowd_wedge_nothing<B: Backend>(trial: &
     let acquired = answers.iter().filter(|&&seen| seen == Some(Seen::Acquired)).count();
     trial.in_time(sent)?;
     if acquired > 1 {
-        return Err(Broken::new(format!("{acquired} claims acquired"), "one at most"));
+        return Err(Broken::under(Law::Atomic, format!("{acquired} claims acquired"), "1 acquired at most"));
     }
     trial.outlast_short().await;
     one_wins(trial, key, LONG).await

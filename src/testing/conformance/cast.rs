@@ -2,7 +2,7 @@
 
 use super::{
     law::{Broken, Law, Verdict},
-    model::{Party, Seen, Version},
+    model::{Party, Seen, Version, name},
 };
 use crate::{Claim, Entry, Fingerprint, Key, Record, Token};
 
@@ -42,7 +42,7 @@ pub(super) struct Cast {
 impl Cast {
     pub(super) fn new(count: usize) -> Self {
         let member = |i| Member {
-            name: ('A'..='Z').nth(i).map_or_else(|| format!("P{i}"), String::from),
+            name: name(Party::try_from(i).unwrap_or(Party::MAX)),
             token: Token::random(),
             fingerprint: Fingerprint::from_bytes(rand::random()),
         };

@@ -12,6 +12,10 @@ pub(super) type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>
 
 type Run<B> = dyn Fn(&Trial<B>) -> Running<'_> + Send + Sync;
 
+/// What helps where no answer comes, whatever the check is about.
+const NO_ANSWER: &str = "look for a lock, a permit or a connection that is waited for and never given back; a store that \
+                         is merely slow must still answer a hundred commands a second to be judged";
+
 /// One property of a backend, and what to say when it does not hold.
 pub(super) struct Check<B> {
     pub(super) law: Law,
@@ -51,7 +55,11 @@ impl<B: Backend> Check<B> {
                 (self.law, format!("{:?} were not enough for a few commands", trial.short), "answers".to_owned())
             }
         };
-        let hint = if law == self.law { self.hint } else { law.hint() };
+        let hint = match law {
+            _ if unanswered => NO_ANSWER,
+            law if law == self.law => self.hint,
+            law => law.hint(),
+        };
         let mut text = format!("{law}\n  check:    {}\n  done:\n", self.name);
         for line in trial.protocol() {
             text.push_str(&format!("    {line}\n"));

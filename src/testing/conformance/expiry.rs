@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     claims::one_wins,
-    law::{Verdict, expect},
-    model::{Seen, Step},
+    law::{Verdict, expect, expect_on},
+    model::{Seen, Step, Value, apply},
     trial::{LONG, Trial, fresh_key},
 };
 use crate::{Backend, Key};
@@ -20,10 +20,12 @@ async fn ends_as<B: Backend>(trial: &Trial<B>, script: Script<'_>, left: Seen) -
     let key = fresh_key();
     let cast = trial.cast(2);
     let sent = Instant::now();
+    let mut value = Value::Absent;
     for &(step, life, expected) in script {
         let seen = trial.play(key, &cast, step, life).await?;
         trial.in_time(sent)?;
-        expect(seen, expected)?;
+        expect_on(value, step, seen, expected)?;
+        value = apply(value, step).1;
     }
     trial.outlast_short().await;
     expect(trial.play(key, &cast, Step::Get, LONG).await?, left)?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::model::{Seen, Step, Value};
 use crate::BackendError;
 
 /// The laws in the documentation of [`Backend`](crate::Backend), and the contracts of its methods beside them.
@@ -23,11 +24,14 @@ impl Law {
     /// What helps where a check comes upon a law that is not its own.
     pub(super) fn hint(self) -> &'static str {
         match self {
+            Self::Atomic => {
+                "look up and insert in one step (INSERT .. ON CONFLICT, SET NX, one lock over both), with no await between"
+            }
             Self::Fenced => {
                 "compare the token in the same step that changes the value: a script, a WHERE clause, a lock"
             }
             Self::Exact => "store fingerprints and records as binary values, and hand back those that were stored",
-            _ => "see the checks of this law",
+            _ => "read this law in the documentation of Backend",
         }
     }
 }
@@ -92,4 +96,17 @@ impl Broken {
 #[expect(clippy::needless_pass_by_value, reason = "both are made for this call and read better without `&`")]
 pub(super) fn expect<T: PartialEq + fmt::Debug>(seen: T, expected: T) -> Verdict {
     if seen == expected { Ok(()) } else { Err(Broken::new(format!("{seen:?}"), format!("{expected:?}"))) }
+}
+
+/// Like [`expect`], of `step` sent to `value`. Where an owner's command gets at the claim of another, the broken law is
+/// the one of fencing, whatever the check is about.
+pub(super) fn expect_on(value: Value, step: Step, seen: Seen, expected: Seen) -> Verdict {
+    match (value, step) {
+        (Value::Claimed(holder), Step::Renew(me) | Step::Complete(me, _) | Step::Release(me))
+            if me != holder && seen != expected =>
+        {
+            Err(Broken::under(Law::Fenced, format!("{seen:?}"), format!("{expected:?}")))
+        }
+        _ => expect(seen, expected),
+    }
 }

@@ -40,7 +40,7 @@ use crate::Backend;
 /// tokio's paused clock, in no time.
 ///
 /// A slow machine or store makes it slower, not wrong: an attempt whose short lease may have ended too early is repeated
-/// with a longer one.
+/// with a longer one. A store that needs 5 ms for each command, one after the other, is judged in two minutes.
 ///
 /// # Panics
 ///
@@ -79,6 +79,9 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
 
 fn report(checks: usize, findings: &[Finding]) -> String {
     let mut text = format!("the backend breaks its laws: {} of {checks} checks failed\n", findings.len());
+    if findings.len() > 1 {
+        text.push_str("Begin with the first: what comes after it often follows from it.\n");
+    }
     for finding in findings {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n{}", finding.text);

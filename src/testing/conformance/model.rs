@@ -1,5 +1,7 @@
 //! The command table as a function: what each command answers and leaves behind, while nothing expires.
 
+use std::fmt;
+
 /// One of the few parties of a check, by number.
 pub(super) type Party = u8;
 
@@ -15,7 +17,7 @@ pub(super) enum Value {
 }
 
 /// A command, with the party that sends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Claim(Party),
     Renew(Party),
@@ -26,7 +28,7 @@ pub(super) enum Step {
 }
 
 /// What a command answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     Acquired,
     InProgress(Party),
@@ -36,6 +38,39 @@ pub(super) enum Seen {
     Released,
     Nothing,
     Removed(bool),
+}
+
+/// How reports name a party.
+pub(super) fn name(party: Party) -> String {
+    ('A'..='Z').nth(usize::from(party)).map_or_else(|| format!("P{party}"), String::from)
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Claim(me) => write!(f, "claim by {}", name(me)),
+            Self::Renew(me) => write!(f, "renew by {}", name(me)),
+            Self::Complete(me, version) => write!(f, "complete by {} with record {version}", name(me)),
+            Self::Release(me) => write!(f, "release by {}", name(me)),
+            Self::Get => f.write_str("get"),
+            Self::Remove => f.write_str("remove"),
+        }
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Acquired => f.write_str("Acquired"),
+            Self::InProgress(holder) => write!(f, "InProgress, claimed by {}", name(holder)),
+            Self::Completed(holder, version) => write!(f, "Completed, with record {version} of {}", name(holder)),
+            Self::Held => f.write_str("Held"),
+            Self::Lost => f.write_str("Lost"),
+            Self::Released => f.write_str("released"),
+            Self::Nothing => f.write_str("nothing is stored"),
+            Self::Removed(something) => write!(f, "{something}"),
+        }
+    }
 }
 
 /// The command table of [`Backend`](crate::Backend), cell by cell.

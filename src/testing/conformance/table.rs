@@ -127,7 +127,7 @@ fn law(step: Step, before: Before) -> Law {
 fn hint(step: Step, before: Before) -> &'static str {
     match (step, before) {
         (_, Before::Expired(_)) => {
-            "compare the deadline with the store's clock in every command; do not rely on clean-up having run"
+            "compare the deadline with the store's clock in every command (deadline > now); do not rely on clean-up"
         }
         (Step::Get, _) => "get reads what is stored, once, and writes nothing",
         (Step::Remove, _) => "delete without comparing a token, and answer whether a live value was deleted",
@@ -142,7 +142,7 @@ fn hint(step: Step, before: Before) -> &'static str {
         }
         (Step::Release(_), _) => "delete only where the value is in progress and carries the same token",
         (Step::Complete(..), _) => {
-            "store where nothing live is stored or the claim carries the same token, in one step"
+            "let the step that stores compare the token: it replaces nothing live but the claim with the same token"
         }
         (Step::Renew(_), _) => "move the deadline only where the value is in progress and carries the same token",
     }

@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{
     cast::{Cast, Member},
-    law::{Broken, Verdict, expect},
-    model::{Seen, Step},
+    law::{Broken, Verdict, expect_on},
+    model::{Seen, Step, Value, apply},
 };
 use crate::{Backend, BackendError, Claim, Entry, Key, Ownership, Record};
 
@@ -66,7 +66,8 @@ impl<B: Backend> Trial<B> {
     /// `count` parties with names, tokens and fingerprints of their own.
     pub(super) fn cast(&self, count: usize) -> Arc<Cast> {
         let cast = Cast::new(count);
-        for member in cast.members.iter().take(SHOWN / 4) {
+        // In a crowd nobody is followed by name.
+        for member in cast.members.iter().filter(|_| count <= SHOWN / 4) {
             self.note(format!("{} has {:?} and {:?}", member.name, member.token, member.fingerprint));
         }
         Arc::new(cast)
@@ -89,7 +90,7 @@ impl<B: Backend> Trial<B> {
         record: &Record,
         retention: Duration,
     ) -> Verdict<Ownership> {
-        let command = || format!("complete({key:?}, {}, {} B, retention {retention:?})", by.name, record.size());
+        let command = || format!("complete({key:?}, {}, {} bytes, retention {retention:?})", by.name, record.size());
         self.answered(command, self.backend.complete(&key, by.token, record, retention)).await
     }
 
@@ -100,7 +101,7 @@ impl<B: Backend> Trial<B> {
         by: &Member,
         record: &Record,
     ) -> Verdict<Result<Ownership, BackendError>> {
-        let command = || format!("complete({key:?}, {}, {} B, retention {LONG:?})", by.name, record.size());
+        let command = || format!("complete({key:?}, {}, {} bytes, retention {LONG:?})", by.name, record.size());
         self.answered(command, async { Ok(self.backend.complete(&key, by.token, record, LONG).await) }).await
     }
 
@@ -120,7 +121,9 @@ impl<B: Backend> Trial<B> {
     /// A wait until `ahead` from now.
     pub(super) async fn wait(&self, key: Key, ahead: Duration) -> Verdict<Option<Entry>> {
         let command = || format!("wait({key:?}, until {ahead:?} later)");
-        self.answered(command, self.backend.wait(&key, Instant::now() + ahead)).await
+        // Nobody waits on purpose for longer than this, and on a slow machine it is longer than `PATIENCE`.
+        let patience = PATIENCE + ahead.min(self.short * 3);
+        self.answered_within(patience, command, self.backend.wait(&key, Instant::now() + ahead)).await
     }
 
     /// Sends the command that `step` stands for. Leases and retentions last for `life`.
@@ -140,8 +143,10 @@ impl<B: Backend> Trial<B> {
 
     /// Plays `steps` on `key` and fails where the answer is not the one beside the step.
     pub(super) async fn expect_each(&self, key: Key, cast: &Cast, steps: &[(Step, Seen)], life: Duration) -> Verdict {
+        let mut value = Value::Absent;
         for &(step, expected) in steps {
-            expect(self.play(key, cast, step, life).await?, expected)?;
+            expect_on(value, step, self.play(key, cast, step, life).await?, expected)?;
+            value = apply(value, step).1;
         }
         Ok(())
     }
@@ -151,7 +156,16 @@ impl<B: Backend> Trial<B> {
         command: impl Fn() -> String,
         answer: impl Future<Output = Result<T, BackendError>>,
     ) -> Verdict<T> {
-        match timeout(PATIENCE, answer).await {
+        self.answered_within(PATIENCE, command, answer).await
+    }
+
+    async fn answered_within<T: Debug>(
+        &self,
+        patience: Duration,
+        command: impl Fn() -> String,
+        answer: impl Future<Output = Result<T, BackendError>>,
+    ) -> Verdict<T> {
+        match timeout(patience, answer).await {
             Ok(Ok(answer)) => {
                 if self.protocol.is_some() {
                     self.note(format!("{} -> {answer:?}", command()));

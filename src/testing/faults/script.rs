@@ -45,7 +45,19 @@ impl<'a> Script<'a> {
     }
 }
 
-/// How probable each fault is for a command, from 0 to 1. What is left of 1 passes. All zero by default.
+/// How probable each fault is for a command, from 0 to 1, for [`FaultyBackend::random`](super::FaultyBackend::random).
+/// What is left of 1 passes. All zero by default.
+///
+/// ```
+/// # #[cfg(feature = "memory")] {
+/// use std::time::Duration;
+/// use tower_idempotency::{MemoryBackend, testing::{FaultyBackend, Odds}};
+///
+/// let faulty = FaultyBackend::new(MemoryBackend::new());
+/// let longest_delay = Duration::from_millis(50);
+/// faulty.random(42, Odds { lose_reply: 0.1, delay_request: 0.2, longest_delay, ..Odds::default() });
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Odds {
     /// [`Fault::LoseRequest`]

@@ -1,0 +1,83 @@
+//! [`Whole`]: a body that has been read to its end.
+
+use std::pin::Pin;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+/// A body that has been read to its end. Also a body: one data frame, if there is data, then the trailers, if any.
+#[derive(Debug, Default)]
+pub(crate) struct Whole {
+    pub(crate) data: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// Why a body was not read to its end, with what was read until then, up to the limit.
+#[derive(Debug)]
+pub(crate) enum Unread<E> {
+    TooLarge(Whole),
+    Failed(Whole, E),
+}
+
+impl Whole {
+    /// Reads `body` to its end, which may not come after more than `limit` bytes.
+    ///
+    /// The data of a body of one frame is not copied.
+    pub(crate) async fn read<B>(mut body: Pin<&mut B>, limit: usize) -> Result<Self, Unread<B::Error>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let mut whole = Self::default();
+        let mut joined = BytesMut::new();
+        while !body.is_end_stream() {
+            match body.frame().await {
+                None => break,
+                Some(Err(error)) => return Err(Unread::Failed(whole.join(&joined), error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let room = limit - whole.data.len() - joined.len();
+                        if data.len() > room {
+                            joined.extend_from_slice(&data[..room]);
+                            return Err(Unread::TooLarge(whole.join(&joined)));
+                        } else if whole.data.is_empty() {
+                            whole.data = data;
+                        } else {
+                            joined.extend_from_slice(&data);
+                        }
+                    }
+                    Err(frame) => whole.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+        Ok(whole.join(&joined))
+    }
+
+    /// Puts what came after the first frame behind it.
+    fn join(mut self, further: &[u8]) -> Self {
+        if !further.is_empty() {
+            let mut data = BytesMut::with_capacity(self.data.len() + further.len());
+            data.extend_from_slice(&self.data);
+            data.extend_from_slice(further);
+            self.data = data.freeze();
+        }
+        self
+    }
+
+    pub(crate) fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        if self.data.is_empty() {
+            self.trailers.take().map(Frame::trailers)
+        } else {
+            Some(Frame::data(std::mem::take(&mut self.data)))
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.data.is_empty() && self.trailers.is_none()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.len() as u64)
+    }
+}

@@ -1,0 +1,220 @@
+//! The documents: what they name is there, and what ought to be named is.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+/// What a document consists of, as far as it can be checked.
+#[derive(Default)]
+struct Document {
+    /// Relative to the repository, as all paths here.
+    path: PathBuf,
+    headings: Vec<String>,
+    links: Vec<String>,
+    /// Spans of code, and the lines of code blocks.
+    code: Vec<String>,
+}
+
+impl Document {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let mut document = Self { path: path.to_owned(), ..Self::default() };
+        let (mut in_heading, mut in_block) = (false, false);
+        for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(Tag::Heading { .. }) => {
+                    in_heading = true;
+                    document.headings.push(String::new());
+                }
+                Event::End(TagEnd::Heading(_)) => in_heading = false,
+                Event::Start(Tag::CodeBlock(_)) => in_block = true,
+                Event::End(TagEnd::CodeBlock) => in_block = false,
+                Event::Start(Tag::Link { dest_url, .. }) => document.links.push(dest_url.into_string()),
+                Event::Text(text) if in_heading => document.headings.last_mut().unwrap().push_str(&text),
+                Event::Text(text) if in_block => document.code.extend(text.lines().map(str::to_owned)),
+                Event::Code(span) => {
+                    if in_heading {
+                        document.headings.last_mut().unwrap().push_str(&span);
+                    }
+                    document.code.push(span.into_string());
+                }
+                _ => {}
+            }
+        }
+        document
+    }
+
+    /// The path to which a link leads, and the place in it. `None`: out of the repository.
+    fn target(&self, link: &str) -> Option<(PathBuf, Option<String>)> {
+        if link.contains("://") {
+            return None;
+        }
+        let (file, place) = link.split_once('#').map_or((link, None), |(file, place)| (file, Some(place.to_owned())));
+        let path = if file.is_empty() { self.path.clone() } else { self.path.parent().unwrap().join(file) };
+        Some((path, place))
+    }
+
+    fn has_place(&self, place: &str) -> bool {
+        self.headings.iter().any(|heading| slug(heading) == place)
+    }
+
+    /// The first heading, and those of the second level and below.
+    fn outline(&self) -> (&str, Vec<&str>) {
+        let (title, rest) = self.headings.split_first().expect("a document has a title");
+        (title, rest.iter().map(String::as_str).collect())
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files and folders below `folder`, but for what cargo and git keep there.
+fn below(folder: &str) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if ["target", ".git"].iter().any(|name| path.ends_with(name)) {
+                continue;
+            }
+            found.insert(path.strip_prefix(root()).unwrap().to_owned());
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn documents() -> Vec<Document> {
+    let top = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md"].map(PathBuf::from);
+    let deeper = below("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    top.into_iter().chain(deeper).map(|path| Document::read(&path)).collect()
+}
+
+/// What a host of repositories makes of a heading, to link to it.
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// Whether a word of code is the path of a file or folder, whole or its end: `src/flow.rs`, `store.rs`, `walk/`.
+fn is_path(word: &str) -> bool {
+    let plain = word.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '/' | '.' | '-' | '_'));
+    let in_a_folder = ["src/", "tests/", "docs/", "examples/", "benches/", "fuzz/", ".ci/"];
+    let is_file = [".rs", ".md", ".toml"].iter().any(|extension| word.ends_with(extension));
+    plain && !word.starts_with(['/', '.']) && (is_file || word.ends_with('/'))
+        || plain && in_a_folder.iter().any(|folder| word.starts_with(folder))
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    let mut followed = 0;
+    for document in documents() {
+        for link in &document.links {
+            let Some((path, place)) = document.target(link) else { continue };
+            let leads =
+                root().join(&path).exists() && place.is_none_or(|place| Document::read(&path).has_place(&place));
+            followed += 1;
+            if !leads {
+                broken.push(format!("{}: {link}", document.path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+    assert!(followed > 50, "only {followed} links were found");
+}
+
+#[test]
+fn every_path_in_code_exists() {
+    let there = below("");
+    let mut missing = Vec::new();
+    let mut looked_at = 0;
+    for document in documents() {
+        for word in document.code.iter().flat_map(|code| code.split_whitespace()).filter(|word| is_path(word)) {
+            looked_at += 1;
+            // Of a path in components, so that `run.rs` is not the end of `rerun.rs`.
+            if !there.iter().any(|path| path.ends_with(word)) {
+                missing.push(format!("{}: {word}", document.path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "paths that do not exist: {missing:#?}");
+    assert!(looked_at > 20, "only {looked_at} paths were found");
+}
+
+#[test]
+fn every_command_names_targets_and_features_that_exist() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let is_target = |folder: &str, name: &str| {
+        let path = root().join(folder).join(name);
+        path.with_extension("rs").exists() || path.join("main.rs").exists()
+    };
+    let exists = |option: &str, name: &str| match option {
+        "--example" => Some(is_target("examples", name)),
+        "--test" => Some(is_target("tests", name)),
+        "--bench" => Some(is_target("benches", name)),
+        "--features" => Some(manifest.contains(&format!("\n{name} = ["))),
+        _ => None,
+    };
+    let mut missing = Vec::new();
+    let mut looked_at = 0;
+    for document in documents() {
+        // What `cargo add` names belongs to other crates.
+        for code in document.code.iter().filter(|code| !code.starts_with("cargo add ")) {
+            let words: Vec<_> = code.split_whitespace().collect();
+            let verdicts: Vec<_> = words.windows(2).filter_map(|pair| exists(pair[0], pair[1])).collect();
+            looked_at += verdicts.len();
+            if verdicts.contains(&false) {
+                missing.push(format!("{}: {code}", document.path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "commands that cannot work: {missing:#?}");
+    assert!(looked_at > 5, "only {looked_at} names were found");
+}
+
+/// A reader of the page finds every file, and who adds one is reminded to say what it is for.
+#[test]
+fn the_architecture_names_every_source_file_and_suite() {
+    let architecture = Document::read(Path::new("ARCHITECTURE.md"));
+    let linked: BTreeSet<_> = architecture.links.iter().filter_map(|link| architecture.target(link)).collect();
+    let is_linked = |path: &PathBuf| linked.contains(&(path.clone(), None));
+    let is_role = |path: &PathBuf| path.components().count() == 2 && (path.extension().is_some_and(|end| end == "rs"));
+    let is_suite = |path: &PathBuf| path.components().count() == 2 && root().join(path).join("main.rs").exists();
+    let sources = below("src").into_iter().filter(is_role);
+    let tests = below("tests").into_iter().filter(|path| is_role(path) || is_suite(path));
+    let unnamed: Vec<_> = sources.chain(tests).filter(|path| !is_linked(path)).collect();
+    assert!(unnamed.is_empty(), "ARCHITECTURE.md does not link to {unnamed:#?}");
+}
+
+#[test]
+fn decisions_are_numbered_one_by_one_and_built_alike() {
+    for (number, path) in (1..).zip(below("docs/decisions")) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with(&format!("{number:04}-")), "{name} is number {number}");
+        let document = Document::read(&path);
+        let (title, parts) = document.outline();
+        assert!(title.starts_with(&format!("{number}. ")), "{name} has the title {title:?}");
+        assert_eq!(parts, ["Context", "Decision", "Consequences"], "the headings of {name}");
+    }
+}
+
+/// <https://keepachangelog.com>: what is not released comes first, and there are six kinds of changes.
+#[test]
+fn the_changelog_keeps_its_form() {
+    let changelog = Document::read(Path::new("CHANGELOG.md"));
+    let (title, parts) = changelog.outline();
+    assert_eq!((title, parts.first().copied()), ("Changelog", Some("[Unreleased]")));
+    let kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+    for part in &parts[1..] {
+        assert!(kinds.contains(part) || part.starts_with('['), "{part:?} is neither a release nor a kind of change");
+    }
+}
