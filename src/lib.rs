@@ -100,6 +100,7 @@
 //! | `memory` | yes | [`MemoryBackend`] |
 //! | `axum` | no | the fingerprint uses axum's `OriginalUri`; handlers take a [`Run`] or an `Option<Run>` as an argument |
 //! | `json` | no | keys and fingerprints from JSON bodies: [`KeySource`], [`FingerprintPolicy`] |
+//! | `redis` | no | [`RedisBackend`], and the client it works with as [`redis`] |
 //! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -153,8 +154,14 @@ mod token;
 mod unprotected;
 mod waiting;
 
+/// The client that [`RedisBackend`] works with: turn on its features (TLS, cluster, sentinel) in your own `Cargo.toml`.
+#[cfg(feature = "redis")]
+pub use redis;
+
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
+#[cfg(feature = "redis")]
+pub use self::backend::{RedisBackend, RedisConnection};
 #[cfg(feature = "axum")]
 pub use self::extract::MissingRun;
 pub use self::{
