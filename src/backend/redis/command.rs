@@ -86,12 +86,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
     }
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
+impl<C> RedisBackend<C> {
     /// The name of a key in Redis. No byte of it is chosen by a client.
     fn name(&self, key: &Key) -> String {
         format!("{}{key}", self.prefix)
     }
+}
 
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     /// Writes `claim` where nothing is. The answer is nil then, and the value that is there otherwise.
     async fn claim_or_read(&self, name: &str, claim: &[u8], lease: Duration) -> RedisResult<Value> {
         let mut connection = self.claims.clone();
@@ -155,7 +157,35 @@ fn unexpected(answer: &Value) -> BackendError {
     BackendError::unavailable(format!("an answer that no Redis gives: {answer:?}"))
 }
 
+/// A thousand years in milliseconds. Redis adds it to the time of day, which has to fit 63 bits.
+const LONGEST: u64 = 1000 * 365 * 24 * 60 * 60 * 1000;
+
 /// As Redis counts. Zero would be refused.
 fn milliseconds(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(length.as_millis()).unwrap_or(LONGEST).clamp(1, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `{tag}` would make Redis Cluster choose the slot by the client's will.
+    #[test]
+    fn no_byte_of_a_name_is_the_clients() {
+        let backend = RedisBackend::new((), ()).prefix("orders:");
+        for text in ["{tag}key", "key\r\nFLUSHALL\r\n", "a b:c*?[d]"] {
+            let name = backend.name(&Key::new("{namespace}", text));
+            let digits = name.strip_prefix("orders:").expect("the prefix");
+            assert_eq!(digits.len(), 64);
+            assert!(digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{name}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_that_redis_would_refuse_are_never_sent() {
+        assert_eq!(milliseconds(Duration::ZERO), 1);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_secs(30)), 30_000);
+        assert_eq!(milliseconds(Duration::MAX), LONGEST);
+    }
 }
