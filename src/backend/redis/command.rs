@@ -3,6 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use redis::{Cmd, RedisResult, Value, aio::ConnectionLike, cmd};
+use tokio::time::Instant;
 
 use super::{
     RedisBackend,
@@ -84,6 +85,10 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
         let answer = self.run(&self.claims, &REMOVE, key, |call| self.write_notice(call, key));
         Ok(answer.await? == Value::Int(1))
     }
+
+    async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
+        self.wait_for(key, deadline).await
+    }
 }
 
 impl<C> RedisBackend<C> {
@@ -126,7 +131,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
 
     /// The channel and the message by which a script tells that a key is no longer in progress.
     fn write_notice(&self, call: &mut Cmd, key: &Key) {
-        call.arg("").arg(key.as_bytes());
+        call.arg(self.board.source().map_or("", |source| &source.channel)).arg(key.as_bytes());
     }
 }
 

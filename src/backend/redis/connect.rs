@@ -56,7 +56,7 @@ impl RedisBackend {
     {
         let locate: Locate = Arc::new(move || Box::pin(locate()));
         let connection = || RedisConnection::located(Arc::clone(&locate));
-        let backend = Self::new(connection(), connection());
+        let backend = Self::new(connection(), connection()).listen_by(Some(locate));
         match backend.ping().await {
             Err(error) if is_refusal(&error) => Err(error),
             _ => Ok(backend),
