@@ -15,8 +15,8 @@ use redis::{
 
 use super::{
     RedisBackend, RedisConnection,
-    connection::Locate,
     failure::{in_time, is_refusal},
+    link::Locate,
 };
 use crate::BackendError;
 

@@ -5,6 +5,7 @@ mod command;
 mod connect;
 mod connection;
 mod failure;
+mod link;
 mod script;
 mod subscriber;
 mod value;
@@ -22,7 +23,7 @@ use redis::Client;
 pub use self::connection::RedisConnection;
 use self::{
     board::{Board, Source},
-    connection::Locate,
+    link::Locate,
 };
 use crate::times::assert_possible;
 
