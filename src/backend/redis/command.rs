@@ -3,6 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use redis::{Cmd, RedisResult, Value, aio::ConnectionLike, cmd};
+use tokio::time::Instant;
 
 use super::{
     RedisBackend,
@@ -84,14 +85,20 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
         let answer = self.run(&self.claims, &REMOVE, key, |call| self.write_notice(call, key));
         Ok(answer.await? == Value::Int(1))
     }
+
+    async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
+        self.wait_for(key, deadline).await
+    }
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
+impl<C> RedisBackend<C> {
     /// The name of a key in Redis. No byte of it is chosen by a client.
     fn name(&self, key: &Key) -> String {
         format!("{}{key}", self.prefix)
     }
+}
 
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     /// Writes `claim` where nothing is. The answer is nil then, and the value that is there otherwise.
     async fn claim_or_read(&self, name: &str, claim: &[u8], lease: Duration) -> RedisResult<Value> {
         let mut connection = self.claims.clone();
@@ -124,7 +131,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
 
     /// The channel and the message by which a script tells that a key is no longer in progress.
     fn write_notice(&self, call: &mut Cmd, key: &Key) {
-        call.arg("").arg(key.as_bytes());
+        call.arg(self.board.source().map_or("", |source| &source.channel)).arg(key.as_bytes());
     }
 }
 
@@ -155,7 +162,35 @@ fn unexpected(answer: &Value) -> BackendError {
     BackendError::unavailable(format!("an answer that no Redis gives: {answer:?}"))
 }
 
+/// A thousand years in milliseconds. Redis adds it to the time of day, which has to fit 63 bits.
+const LONGEST: u64 = 1000 * 365 * 24 * 60 * 60 * 1000;
+
 /// As Redis counts. Zero would be refused.
 fn milliseconds(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(length.as_millis()).unwrap_or(LONGEST).clamp(1, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `{tag}` would make Redis Cluster choose the slot by the client's will.
+    #[test]
+    fn no_byte_of_a_name_is_the_clients() {
+        let backend = RedisBackend::new((), ()).prefix("orders:");
+        for text in ["{tag}key", "key\r\nFLUSHALL\r\n", "a b:c*?[d]"] {
+            let name = backend.name(&Key::new("{namespace}", text));
+            let digits = name.strip_prefix("orders:").expect("the prefix");
+            assert_eq!(digits.len(), 64);
+            assert!(digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{name}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_that_redis_would_refuse_are_never_sent() {
+        assert_eq!(milliseconds(Duration::ZERO), 1);
+        assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
+        assert_eq!(milliseconds(Duration::from_secs(30)), 30_000);
+        assert_eq!(milliseconds(Duration::MAX), LONGEST);
+    }
 }
