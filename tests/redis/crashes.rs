@@ -97,9 +97,10 @@ async fn a_server_without_a_disk_forgets() {
     assert_eq!(handler.runs(), 2);
 }
 
+/// Refuses more requests than a server reads from one connection before it looks at the next one. What they have sent
+/// arrives when the server goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_stands_still_refuses_in_time_and_keys_are_free_afterwards() {
-    // More than a server reads from one connection before it looks at the others.
     const KEYS: usize = 1000;
     let (server, handler) = (Server::start(&[]), Handler::payments());
     // A long lease: what is free afterwards has not been freed by its end.
