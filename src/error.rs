@@ -86,7 +86,7 @@ impl BackendError {
         matches!(self.kind, BackendErrorKind::Full | BackendErrorKind::TooLarge | BackendErrorKind::Corrupt)
     }
 
-    fn because(mut self, source: impl Into<BoxError>) -> Self {
+    pub(crate) fn because(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
     }

@@ -69,8 +69,14 @@ mod verdict;
 mod waiting;
 mod whole;
 
+/// The client that [`RedisBackend`] works with: turn on its features (TLS, cluster, sentinel) in your own `Cargo.toml`.
+#[cfg(feature = "redis")]
+pub use redis;
+
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
+#[cfg(feature = "redis")]
+pub use self::backend::{RedisBackend, RedisConnection};
 #[cfg(feature = "axum")]
 pub use self::extract::MissingRun;
 pub use self::{

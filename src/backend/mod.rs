@@ -3,6 +3,8 @@
 mod boxed;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -11,6 +13,8 @@ use tokio::time::Instant;
 pub use self::boxed::BoxBackend;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryBackend;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisBackend, RedisConnection};
 use crate::{BackendError, Fingerprint, Key, Record, Token};
 
 /// A store of claims and records.
