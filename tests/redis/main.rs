@@ -16,6 +16,7 @@ mod redis6;
 mod scripts;
 mod starvation;
 mod support;
+mod wakes;
 mod wire;
 
 /// The whole behaviour over HTTP, as over memory.

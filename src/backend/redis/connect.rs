@@ -132,8 +132,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
 /// Small packets go out at once, and a dead peer is noticed.
 fn tcp_settings(given: &TcpSettings) -> TcpSettings {
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(10));
-    let settings = given.clone().set_nodelay(true).set_keepalive(keepalive);
+    let settings = given.clone().set_nodelay(true).set_keepalive(keepalive.clone());
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let settings = settings.set_user_timeout(UNACKNOWLEDGED);
+    let settings = settings.set_keepalive(keepalive.with_interval(UNACKNOWLEDGED)).set_user_timeout(UNACKNOWLEDGED);
     settings
 }
