@@ -3,7 +3,9 @@
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+mod connections;
 mod crashes;
+mod eviction;
 mod foreign;
 mod forgetting;
 mod late_commands;
