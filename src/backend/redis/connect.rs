@@ -51,6 +51,32 @@ impl RedisBackend {
     /// A backend over two connections to the server that `locate` names, which is asked before each attempt to connect:
     /// for Sentinel, or for passwords that change.
     ///
+    /// With the feature `sentinel` of [`redis`]:
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    ///
+    /// use tokio::sync::Mutex;
+    /// use tower_idempotency::{
+    ///     RedisBackend,
+    ///     redis::sentinel::{SentinelClient, SentinelServerType},
+    /// };
+    ///
+    /// let nodes = vec!["redis://10.0.0.1:26379/", "redis://10.0.0.2:26379/"];
+    /// let sentinel = SentinelClient::build(nodes, "payments".into(), None, SentinelServerType::Master)?;
+    /// let sentinel = Arc::new(Mutex::new(sentinel));
+    /// let backend = RedisBackend::connect_by(move || {
+    ///     let sentinel = Arc::clone(&sentinel);
+    ///     async move { sentinel.lock().await.async_get_client().await }
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The client it returns is used as it is: set `TCP_NODELAY` on it, which [`redis`] leaves off.
+    ///
     /// # Errors
     ///
     /// [`Unavailable`](crate::BackendErrorKind::Unavailable) when the server refuses the credentials. As with
