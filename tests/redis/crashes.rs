@@ -97,13 +97,17 @@ async fn a_server_without_a_disk_forgets() {
     assert_eq!(handler.runs(), 2);
 }
 
+/// Refuses more requests than a server reads from one connection before it looks at the next one. What they have sent
+/// arrives when the server goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_stands_still_refuses_in_time_and_keys_are_free_afterwards() {
-    const KEYS: usize = 20;
+    const KEYS: usize = 1000;
     let (server, handler) = (Server::start(&[]), Handler::payments());
     // A long lease: what is free afterwards has not been freed by its end.
     let node = Application::start(&handler, layer_over(&server).await).await;
     node.pay("order").await.assert_is_first_of(1);
+    // So that the server knows the script by which keys are given back.
+    Application::failing(&Handler::payments(), layer_over(&server).await).await.pay("failure").await;
 
     server.pause();
     let refused: Vec<_> = (0..KEYS).map(|key| node.begin(&format!("order-{key}"))).collect();

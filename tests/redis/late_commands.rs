@@ -28,15 +28,19 @@ async fn holding(matches: fn(&Command) -> bool) -> (Proxy, Gate, Arc<AtomicBool>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_late_claim_locks_its_key_no_longer_than_its_lease() {
+async fn a_claim_that_arrives_after_its_release_does_not_lock_its_key() {
     let handler = Handler::payments();
     let (proxy, gate, _) = holding(Command::is_claim).await;
-    let backend = backend_at(&proxy.url(), &fresh_prefix()).await;
-    let node = Application::start(&handler, IdempotencyLayer::new(backend).lease(Duration::from_secs(2))).await;
+    let (proxy, prefix) = (Arc::new(proxy), fresh_prefix());
+    let node = IdempotencyLayer::new(backend_at(&proxy.url(), &prefix).await).lease(LONG);
+    let node = Application::start(&handler, node).await;
 
     node.pay("order-1").await.assert_is(Rejection::BackendUnavailable);
     assert_eq!(handler.runs(), 0);
+    let sent = Arc::clone(&proxy);
+    until("the release arrives", move || sent.count(Command::is_script) > 0).await;
     gate.open();
+    until("the claim arrives", || SHARED.ask::<Vec<String>>(&format!("KEYS {prefix}*")).len() == 1).await;
     node.pay_in_the_end("order-1").await.assert_is_first_of(1);
     node.pay("order-1").await.assert_is_replay_of(1);
     assert_eq!(handler.runs(), 1);

@@ -99,7 +99,7 @@ async fn heartbeats_whose_replies_were_lost_keep_the_key() {
     let handler = Handler::held_payments();
     let sent = AtomicUsize::new(0);
     let proxy = Proxy::start(&SHARED, move |command: &Command| {
-        let lost = command.is_script() && sent.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let lost = command.is_script() && sent.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         if lost { Fate::LoseReply } else { Fate::Pass }
     })
     .await;

@@ -8,6 +8,7 @@ mod failure;
 mod link;
 mod script;
 mod subscriber;
+mod unanswered;
 mod value;
 mod wait;
 
@@ -24,6 +25,7 @@ pub use self::connection::RedisConnection;
 use self::{
     board::{Board, Source},
     link::Locate,
+    unanswered::Unanswered,
 };
 use crate::times::assert_possible;
 
@@ -92,6 +94,7 @@ pub struct RedisBackend<C = RedisConnection> {
     timeout: Duration,
     /// Whether the server refused `SET` with NX and GET, as those before Redis 7 do.
     lacks_nx_get: Arc<AtomicBool>,
+    unanswered: Arc<Unanswered>,
 }
 
 impl<C> RedisBackend<C> {
@@ -109,6 +112,7 @@ impl<C> RedisBackend<C> {
             board: Arc::new(Board::new(None)),
             timeout: Duration::from_secs(1),
             lacks_nx_get: Arc::default(),
+            unanswered: Arc::default(),
         }
     }
 
