@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 mod link;
 mod script;
+mod socket;
 mod subscriber;
 mod unanswered;
 mod value;
