@@ -1,5 +1,7 @@
 //! A Redis Cluster of three servers without replicas.
 
+use std::collections::BTreeSet;
+
 use redis::{cluster::ClusterClient, cluster_async::ClusterConnection};
 use tower_idempotency::RedisBackend;
 
@@ -65,6 +67,25 @@ impl Cluster {
         for node in [target, source, &self.nodes[3 - from - to]] {
             node.ask::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
         }
+        self.settle();
+    }
+
+    /// Waits until all nodes know the same of each other. One that does not know yet how young the new owner's claim to a
+    /// slot is would take an older one for the better, and delete the keys that it should move.
+    fn settle(&self) {
+        let view = |node: &Server| -> BTreeSet<String> {
+            let nodes: String = node.ask("CLUSTER NODES");
+            let lines = nodes.lines().map(|line| {
+                let words: Vec<_> = line.split(' ').collect();
+                let slots = words[8..].iter().filter(|slots| !slots.starts_with('['));
+                format!("{} of epoch {} serves {:?}", words[0], words[6], slots.collect::<Vec<_>>())
+            });
+            lines.collect()
+        };
+        wait_until("the nodes agree", || {
+            let [one, others @ ..] = self.nodes.each_ref().map(view);
+            others.iter().all(|other| *other == one)
+        });
     }
 
     /// The slot that `key` belongs to.
@@ -83,6 +104,7 @@ impl Cluster {
             info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
         };
         wait_until("the nodes of the cluster meet", || self.nodes.iter().all(whole));
+        self.settle();
     }
 }
 
