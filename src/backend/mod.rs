@@ -58,7 +58,7 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 ///
 /// Write each method as an `async fn`. The futures must be `Send`. The layer sets a
 /// [time-out](crate::IdempotencyLayer::backend_timeout) to each command and sends it again: a backend needs neither a
-/// time-out nor retries of its own. The suite in [`testing`](crate::testing) (feature `test-util`) checks the laws.
+/// time-out nor retries of its own. The suite in module `testing` (feature `test-util`) checks the laws.
 ///
 /// This one keeps them, for as long as its process lives; to be of use it would have to free what has expired. The
 /// guide `docs/guide/backend.md` in the repository makes a durable one.
