@@ -64,6 +64,7 @@ impl Scenario {
 pub(crate) const EVERY_FAULT: &[Fault] =
     &[Fault::Kill, Fault::Stall, Fault::Cut, Fault::Lose, Fault::Delay, Fault::Error, Fault::Fail, Fault::Leave];
 
+#[cfg(feature = "test-util")]
 pub(crate) const NO_STALL: &[Fault] =
     &[Fault::Kill, Fault::Cut, Fault::Lose, Fault::Delay, Fault::Error, Fault::Fail, Fault::Leave];
 
