@@ -21,7 +21,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::{
     task::{JoinHandle, yield_now},
-    time::{Instant, advance, sleep},
+    time::{Instant, advance, sleep, timeout},
 };
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
@@ -536,6 +536,26 @@ async fn ten_thousand_conflicts_with_a_run_elsewhere_cost_two_claims() {
         assert!(matches!(claim.await.unwrap(), Err(Refusal::InProgress)));
     }
     assert_eq!((commands(&backend), protocol.busy_keys()), (vec![Command::Claim; 2], 0));
+}
+
+/// What all of this is for: on one narrow connection the renewals of a short lease have to get past its duplicates.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_of_duplicates_does_not_starve_the_renewals_of_their_run() {
+    let backend = FaultyBackend::new(Distant::new(MemoryBackend::new(), ROUND_TRIP).one_at_a_time());
+    let layer = IdempotencyLayer::new(backend.clone()).lease(Duration::from_millis(600));
+    let node = Node::with(layer, InnerService::new());
+    let first = node.hold().await;
+    let mut answers = HashMap::new();
+    for _ in 0..20 {
+        let crowd = Node::answers((0..1_000).map(|_| node.send("one")).collect());
+        let crowd = timeout(MAX, crowd).await.expect("none of them waits, as it would in a second run");
+        crowd.into_iter().for_each(|(answer, number)| *answers.entry(answer).or_default() += number);
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(answers, HashMap::from([(CONFLICT, 20_000)]));
+    node.handler.open_all();
+    assert_eq!(first.await.unwrap(), Answer::Own(StatusCode::OK));
+    assert_eq!((node.runs(), backend.sent(Command::Claim)), (1, 1));
 }
 
 /// Whoever has seen the end of a response gets it again, and no conflict, however soon.

@@ -33,6 +33,7 @@ pub(crate) const INVARIANTS: &[Invariant] = named![
     all_clients_get_one_answer,
     a_stored_response_can_be_replayed,
     no_request_is_refused_by_its_own_claim,
+    no_refusal_is_outdated,
     no_other_request_is_answered_or_replayed,
     no_handler_starts_on_a_lease_that_may_be_over,
     one_handler_runs_at_a_time,
@@ -120,6 +121,25 @@ fn a_stored_response_can_be_replayed(step: &Step<'_>) -> bool {
 /// A 409 at the claim means that *another* request holds the key.
 fn no_request_is_refused_by_its_own_claim(step: &Step<'_>) -> bool {
     step.after.requests.iter().all(|request| request.client != Client::Conflict { own: true })
+}
+
+/// Where claims are shared: a 409 or 422 was true at some time while its request was there. Until the end of a run is
+/// answered its own process knows no better than 409.
+fn no_refusal_is_outdated(step: &Step<'_>) -> bool {
+    let ends = |other: usize| matches!(step.before.requests[other].phase, Phase::Completing | Phase::Keeping);
+    step.scenario.numbers().filter(|_| step.scenario.shared).all(|number| {
+        let (before, after) = (step.before.requests[number], step.after.requests[number]);
+        let (conflict, mismatch) = step.after.reasons(number, step.scenario);
+        match after.client {
+            client if client == before.client => true,
+            Client::Conflict { .. } => {
+                let mut here = step.scenario.requests_on(step.scenario.node(number));
+                before.history.conflict || conflict || here.any(ends)
+            }
+            Client::Mismatch => before.history.mismatch || mismatch,
+            _ => true,
+        }
+    })
 }
 
 /// A record is replayed only to the request that it answers; and a 422 has a reason.

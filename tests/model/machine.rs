@@ -48,6 +48,7 @@ impl State {
             _ => None,
         };
         match action {
+            Action::Arrive(number) if scenario.shared => self.meet(number, true, scenario),
             Action::Arrive(number) => self.actor(number, scenario).arrive(),
             Action::Reply(number, slot, fate) => self.reply(number, slot, fate, scenario),
             Action::Tick => self.tick(scenario),
@@ -60,11 +61,12 @@ impl State {
             Action::Resume { node, late_replies } => self.resume(node, late_replies, scenario),
             Action::Command(..) | Action::Late(_) => {}
         }
+        self.share(scenario);
         self.tidy(scenario);
         executed
     }
 
-    fn actor<'a>(&'a mut self, number: usize, scenario: &'a Scenario) -> Actor<'a> {
+    pub(crate) fn actor<'a>(&'a mut self, number: usize, scenario: &'a Scenario) -> Actor<'a> {
         Actor { request: &mut self.requests[number], number: u8::try_from(number).unwrap_or(u8::MAX), scenario }
     }
 
@@ -133,7 +135,11 @@ impl State {
         for number in scenario.numbers() {
             let request = &mut self.requests[number];
             count_down(&mut request.left);
+            count_down(&mut request.shared);
             request.main.iter_mut().chain(&mut request.renewal).for_each(Call::tick);
+        }
+        self.lose_patience(scenario);
+        for number in scenario.numbers() {
             if self.nodes[scenario.node(number)] != Node::Stalled {
                 self.actor(number, scenario).wake();
             }
@@ -154,6 +160,8 @@ impl State {
             }
             self.actor(number, scenario).wake();
         }
+        self.share(scenario);
+        self.lose_patience(scenario);
     }
 
     /// Something befalls a process that may cost its runs their leases.

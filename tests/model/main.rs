@@ -13,6 +13,7 @@ mod reach;
 mod request;
 mod rules;
 mod scenario;
+mod sharing;
 mod store;
 #[cfg(feature = "test-util")]
 mod walk;
@@ -23,7 +24,7 @@ use crate::{
     explore::explore,
     invariants::INVARIANTS,
     rules::Rules,
-    scenario::{EVERY_FAULT, FOUR, ONE_DIFFERS, Scenario, THREE, TWO},
+    scenario::{EVERY_FAULT, FOUR, ONE_DIFFERS, Scenario, THREE, THREE_MEET, TWO},
 };
 
 /// `MODEL_MORE_FAULTS=1` lets one fault more happen, by which a scenario grows about eight-fold. A build without
@@ -49,8 +50,15 @@ fn holds(scenario: Scenario) {
     }
 }
 
-const ANY: Scenario =
-    Scenario { name: "", requests: THREE, faults: 0, kinds: EVERY_FAULT, at_most_once: false, rules: Rules::ALL };
+const ANY: Scenario = Scenario {
+    name: "",
+    requests: THREE,
+    faults: 0,
+    kinds: EVERY_FAULT,
+    at_most_once: false,
+    shared: false,
+    rules: Rules::ALL,
+};
 
 #[test]
 fn two_requests_hold_the_invariants() {
@@ -75,4 +83,24 @@ fn another_request_under_the_same_key_holds_the_invariants() {
 #[test]
 fn at_most_once_holds_the_invariants() {
     holds(Scenario { name: "at most once", requests: THREE, faults: 2, at_most_once: true, ..ANY });
+}
+
+/// Requests that meet in one process share a claim.
+const SHARED: Scenario = Scenario { shared: true, ..ANY };
+
+#[test]
+fn shared_claims_hold_the_invariants() {
+    holds(Scenario { name: "shared claims", requests: THREE, faults: 2, ..SHARED });
+    holds(Scenario { name: "shared claims on two nodes", requests: FOUR, faults: 1, ..SHARED });
+    holds(Scenario { name: "claims shared by three", requests: THREE_MEET, faults: 1, ..SHARED });
+}
+
+#[test]
+fn shared_claims_of_different_requests_hold_the_invariants() {
+    holds(Scenario { name: "shared claims, one request differs", requests: ONE_DIFFERS, faults: 2, ..SHARED });
+}
+
+#[test]
+fn shared_claims_at_most_once_hold_the_invariants() {
+    holds(Scenario { name: "shared claims, at most once", requests: THREE, faults: 2, at_most_once: true, ..SHARED });
 }

@@ -17,10 +17,11 @@ struct Mutant {
     requests: &'static [Origin],
     faults: u8,
     at_most_once: bool,
+    shared: bool,
 }
 
 const fn mutant(name: &'static str, leave_out: fn(&mut Rules), breaks: &'static [&'static str], faults: u8) -> Mutant {
-    Mutant { name, leave_out, breaks, requests: TWO, faults, at_most_once: false }
+    Mutant { name, leave_out, breaks, requests: TWO, faults, at_most_once: false, shared: false }
 }
 
 const MUTANTS: &[Mutant] = &[
@@ -136,6 +137,36 @@ const MUTANTS: &[Mutant] = &[
             1,
         )
     },
+    Mutant {
+        requests: THREE,
+        shared: true,
+        ..mutant(
+            "a conflict is shared with those who came after its claim",
+            |rules| rules.outdated_conflicts_are_not_shared = false,
+            &["no_refusal_is_outdated"],
+            1,
+        )
+    },
+    Mutant {
+        requests: THREE,
+        shared: true,
+        ..mutant(
+            "a run refuses duplicates past its deadline",
+            |rules| rules.runs_past_their_deadline_refuse_nobody = false,
+            &["no_refusal_is_outdated"],
+            1,
+        )
+    },
+    Mutant {
+        requests: THREE,
+        shared: true,
+        ..mutant(
+            "a run refuses duplicates until its release is answered",
+            |rules| rules.runs_that_release_refuse_nobody = false,
+            &["no_refusal_is_outdated"],
+            1,
+        )
+    },
     mutant(
         "renewal ends when the handler returns",
         |rules| rules.renewed_until_the_end_is_answered = false,
@@ -205,10 +236,10 @@ fn every_rule_is_needed() {
 
 impl Mutant {
     fn must_break(&self, invariant: &str) {
-        let Self { name, requests, faults, at_most_once, .. } = *self;
+        let Self { name, requests, faults, at_most_once, shared, .. } = *self;
         let mut rules = Rules::ALL;
         (self.leave_out)(&mut rules);
-        let scenario = Scenario { name, requests, faults, at_most_once, rules, ..ANY };
+        let scenario = Scenario { name, requests, faults, at_most_once, shared, rules, ..ANY };
         let named: Vec<_> = INVARIANTS.iter().copied().filter(|(name, _)| *name == invariant).collect();
         let found = explore(&scenario, &named, threads());
         let Some(violation) = found.violation else {

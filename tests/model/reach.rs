@@ -2,10 +2,11 @@
 
 use crate::{
     ANY,
+    action::Action,
     explore::explore,
     invariants::{Invariant, Step},
     request::{Client, Phase},
-    scenario::{FOUR, ONE_DIFFERS, Scenario, TWO},
+    scenario::{FOUR, ONE_DIFFERS, Scenario, THREE, TWO},
     threads,
 };
 
@@ -79,4 +80,16 @@ fn without_faults_every_client_gets_the_one_answer_or_a_conflict() {
     });
     let scenario = Scenario { requests: FOUR, ..ANY };
     assert!(explore(&scenario, &[only_these], threads()).violation.is_none());
+}
+
+#[test]
+fn a_follower_asks_for_itself_when_told_nothing_it_can_use_and_when_its_patience_ends() {
+    fn asks(step: &Step<'_>) -> bool {
+        let mut requests = step.before.requests.iter().zip(&step.after.requests);
+        requests.any(|(before, after)| before.phase == Phase::Following && after.phase == Phase::Claiming)
+    }
+    let shared = Scenario { requests: THREE, faults: 2, shared: true, ..ANY };
+    is_reached(shared, ("told", |step| !(asks(step) && matches!(step.action, Action::Reply(..)))));
+    let shared = Scenario { at_most_once: true, ..shared };
+    is_reached(shared, ("patience", |step| !(asks(step) && step.action == Action::Tick)));
 }

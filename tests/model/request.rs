@@ -2,13 +2,15 @@
 
 use crate::{
     call::{Call, Flight},
-    store::{Command, Message, Record, Token},
+    store::{Answer, Command, Message, Record, Token},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     /// Not arrived yet.
     Idle,
+    /// Another request of the process has sent a claim, whose answer is awaited.
+    Following,
     /// `claim` is sent.
     Claiming,
     /// At most once: the claim is extended to the retention before the run.
@@ -74,6 +76,14 @@ pub(crate) struct Request {
     pub(crate) lost: bool,
     /// A claim of an earlier round may still arrive.
     pub(crate) astray: bool,
+    /// Whose claim it follows.
+    pub(crate) follows: u8,
+    /// It came to that when it had been sent.
+    pub(crate) late: bool,
+    /// For how many ticks it follows, or its claim is followed.
+    pub(crate) shared: u8,
+    /// What its claim has come to in this step: for its followers.
+    pub(crate) news: Option<Answer>,
     /// The command that the phase waits for.
     pub(crate) main: Option<Call>,
     /// The renewal on its way. It may outlive the run.
@@ -93,6 +103,9 @@ pub(crate) struct History {
     pub(crate) killed: bool,
     /// Ticks of its lease that faults may have cost it.
     pub(crate) cost: u8,
+    /// While it was there, its key was in progress for the same request, or was another's. Only where claims are shared.
+    pub(crate) conflict: bool,
+    pub(crate) mismatch: bool,
 }
 
 impl History {
@@ -128,9 +141,13 @@ impl Request {
         left: 0,
         lost: false,
         astray: false,
+        follows: 0,
+        late: false,
+        shared: 0,
+        news: None,
         main: None,
         renewal: None,
-        history: History { ran: false, failed: false, killed: false, cost: 0 },
+        history: History { ran: false, failed: false, killed: false, cost: 0, conflict: false, mismatch: false },
     };
 
     pub(crate) fn is_active(&self) -> bool {

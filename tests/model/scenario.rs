@@ -41,6 +41,8 @@ pub(crate) struct Scenario {
     /// Those that may happen.
     pub(crate) kinds: &'static [Fault],
     pub(crate) at_most_once: bool,
+    /// Requests that meet in one process share a claim.
+    pub(crate) shared: bool,
     pub(crate) rules: Rules,
 }
 
@@ -62,6 +64,10 @@ impl Scenario {
 pub(crate) const EVERY_FAULT: &[Fault] =
     &[Fault::Kill, Fault::Stall, Fault::Cut, Fault::Lose, Fault::Delay, Fault::Error, Fault::Fail, Fault::Leave];
 
+#[cfg(feature = "test-util")]
+pub(crate) const NO_STALL: &[Fault] =
+    &[Fault::Kill, Fault::Cut, Fault::Lose, Fault::Delay, Fault::Error, Fault::Fail, Fault::Leave];
+
 const fn on(node: usize) -> Origin {
     Origin { node, fingerprint: 0 }
 }
@@ -70,3 +76,4 @@ pub(crate) const TWO: &[Origin] = &[on(0), on(1)];
 pub(crate) const THREE: &[Origin] = &[on(0), on(0), on(1)];
 pub(crate) const FOUR: &[Origin] = &[on(0), on(0), on(1), on(1)];
 pub(crate) const ONE_DIFFERS: &[Origin] = &[on(0), on(1), Origin { node: 1, fingerprint: 1 }];
+pub(crate) const THREE_MEET: &[Origin] = &[on(0), on(0), on(0), on(1)];

@@ -1,8 +1,9 @@
 //! A backend that is a round trip away.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
+    sync::Mutex,
     task::yield_now,
     time::{Instant, sleep},
 };
@@ -16,14 +17,26 @@ pub(crate) struct Distant {
     /// What is stored, without the way to it.
     pub(crate) memory: MemoryBackend,
     round_trip: Duration,
+    /// Held by the command that is on its way, where they go one at a time.
+    way: Option<Arc<Mutex<()>>>,
 }
 
 impl Distant {
     pub(crate) fn new(memory: MemoryBackend, round_trip: Duration) -> Self {
-        Self { memory, round_trip }
+        Self { memory, round_trip, way: None }
+    }
+
+    /// Behind a connection that takes one command at a time, in the order in which they are sent.
+    #[allow(dead_code, reason = "not every test target needs it")]
+    pub(crate) fn one_at_a_time(self) -> Self {
+        Self { way: Some(Arc::default()), ..self }
     }
 
     async fn there_and_back<T>(&self, command: impl Future<Output = T>) -> T {
+        let _way = match &self.way {
+            Some(way) => Some(way.lock().await),
+            None => None,
+        };
         self.half_way().await;
         let answer = command.await;
         self.half_way().await;

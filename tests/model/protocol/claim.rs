@@ -4,7 +4,7 @@ use super::Actor;
 use crate::{
     call::Call,
     request::{Client, Phase},
-    store::{FOREVER, LEASE, Token},
+    store::{Answer, FOREVER, LEASE, Token},
 };
 
 /// Claims are made again with a fresh token when their lease is over before the handler could start.
@@ -33,8 +33,9 @@ impl Actor<'_> {
     }
 
     /// The key is in progress. A request is never refused by its own claim: then nobody can tell, so 503.
-    pub(super) fn refused(&mut self, holder: Token) {
+    pub(crate) fn refused(&mut self, holder: Token) {
         let own = holder.request == self.number;
+        let news = if self.request.astray { Answer::Error } else { Answer::InProgress { holder } };
         if self.request.astray {
             self.finish(Client::Unavailable);
         } else if !self.has_our_fingerprint(holder) {
@@ -42,6 +43,7 @@ impl Actor<'_> {
         } else {
             self.finish(Client::Conflict { own });
         }
+        self.request.news = Some(news);
     }
 
     /// The claim may be over, so nothing may start on it; left alone it would refuse the next round.
@@ -57,6 +59,7 @@ impl Actor<'_> {
         self.request.round += 1;
         if self.request.round == ROUNDS {
             self.finish(Client::Unavailable);
+            self.request.news = Some(Answer::Error);
         } else {
             self.claim();
         }
@@ -68,11 +71,12 @@ impl Actor<'_> {
         if !self.scenario.rules.unanswered_claim_runs_nothing {
             return self.start();
         }
-        self.request.left = 0;
+        (self.request.left, self.request.shared) = (0, 0);
         if self.scenario.rules.unanswered_claim_is_released {
             self.wait_for(Phase::Cleaning, Call::behind(if self.scenario.at_most_once { FOREVER } else { LEASE }));
         } else {
             self.over();
         }
+        self.request.news = Some(Answer::Error);
     }
 }

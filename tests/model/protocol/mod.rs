@@ -53,7 +53,10 @@ impl Actor<'_> {
         match (self.request.phase, answer) {
             (Phase::Claiming, Answer::Acquired) => self.acquired(),
             (Phase::Claiming, Answer::InProgress { holder }) => self.refused(holder),
-            (Phase::Claiming, Answer::Completed(record)) => self.finish(self.replay_or(record, Client::Mismatch)),
+            (Phase::Claiming, Answer::Completed(record)) => {
+                self.finish(self.replay_or(record, Client::Mismatch));
+                self.request.news = Some(answer);
+            }
             (Phase::Extending, Answer::Held) => {
                 self.request.left = FOREVER;
                 self.start();
@@ -108,7 +111,7 @@ impl Actor<'_> {
 
     // What is told
 
-    pub(super) fn finish(&mut self, client: Client) {
+    pub(crate) fn finish(&mut self, client: Client) {
         self.tell(client);
         self.over();
     }
@@ -130,11 +133,11 @@ impl Actor<'_> {
         Record { run: Token { request: self.number, round: self.request.round } }
     }
 
-    pub(super) fn replay_or(&self, record: Record, other: Client) -> Client {
+    pub(crate) fn replay_or(&self, record: Record, other: Client) -> Client {
         if self.has_our_fingerprint(record.run) { Client::Replayed(record) } else { other }
     }
 
-    pub(super) fn has_our_fingerprint(&self, holder: Token) -> bool {
+    pub(crate) fn has_our_fingerprint(&self, holder: Token) -> bool {
         let ours = self.scenario.requests[usize::from(self.number)].fingerprint;
         ours == self.scenario.requests[usize::from(holder.request)].fingerprint
             || !self.scenario.rules.fingerprint_is_compared

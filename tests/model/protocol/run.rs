@@ -12,6 +12,8 @@ impl Actor<'_> {
         self.request.phase = Phase::Running;
         self.request.main = None;
         self.request.history.ran = true;
+        self.request.news = Some(Answer::Acquired);
+        self.request.shared = 0;
     }
 
     /// A lease that was last confirmed a tick ago, or longer, is renewed, until the end of the run is answered.

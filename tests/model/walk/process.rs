@@ -20,7 +20,7 @@ use super::{
     RETENTION, TICK,
     wire::{REQUEST, ScriptedBackend, Wire},
 };
-use crate::{machine::Node, request::Client, store};
+use crate::{machine::Node, request::Client, scenario::Scenario, store};
 
 /// So many turns of a runtime are more than any reaction to a reply or to the clock takes.
 const TURNS: usize = 24;
@@ -48,15 +48,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(node: usize, wire: &Arc<Mutex<Wire>>, at_most_once: bool) -> Self {
+    pub(super) fn new(node: usize, wire: &Arc<Mutex<Wire>>, scenario: &Scenario) -> Self {
         let terms = Terms {
             lease: TICK * u32::from(store::LEASE),
             retention: RETENTION,
             max_run: RETENTION,
             backend_timeout: TICK * 2,
-            at_most_once,
+            at_most_once: scenario.at_most_once,
         };
-        let backend = ScriptedBackend { node, wire: Arc::clone(wire) };
+        let backend = ScriptedBackend { node, wire: Arc::clone(wire), shared: scenario.shared };
         Self {
             condition: Node::Up,
             missed: 0,

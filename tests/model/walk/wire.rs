@@ -91,6 +91,8 @@ impl Wire {
 pub(super) struct ScriptedBackend {
     pub(super) node: usize,
     pub(super) wire: Arc<Mutex<Wire>>,
+    /// Whether requests of one process share their claims.
+    pub(super) shared: bool,
 }
 
 impl ScriptedBackend {
@@ -166,8 +168,7 @@ impl Backend for ScriptedBackend {
         unreachable!("the protocol removes nothing")
     }
 
-    /// The model has requests of one process ask each for itself.
     fn is_local(&self) -> bool {
-        true
+        !self.shared
     }
 }

@@ -30,7 +30,7 @@ impl<'a> World<'a> {
             scenario,
             store: Value::Absent,
             late: Vec::new(),
-            processes: std::array::from_fn(|node| Process::new(node, &wire, scenario.at_most_once)),
+            processes: std::array::from_fn(|node| Process::new(node, &wire, scenario)),
             progress: std::array::from_fn(|_| Arc::default()),
             wire,
         }
@@ -160,7 +160,7 @@ impl<'a> World<'a> {
             let mut progress = self.progress[number].lock().expect("no thread panics");
             progress.lease = None;
         }
-        self.processes[node] = Process::new(node, &self.wire, self.scenario.at_most_once);
+        self.processes[node] = Process::new(node, &self.wire, self.scenario);
         for sending in self.take(|sending| sending.node == node) {
             if sending.flight == Flight::Sent {
                 self.send_late(sending.message);
