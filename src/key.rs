@@ -1,6 +1,6 @@
 //! [`Key`]: the name under which a backend keeps a claim or a record.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -91,7 +91,11 @@ pub(crate) fn update_prefixed(digest: &mut Sha256, part: &[u8]) {
 }
 
 pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().try_for_each(|byte| {
+        f.write_char(DIGITS[usize::from(byte >> 4)])?;
+        f.write_char(DIGITS[usize::from(byte & 0xf)])
+    })
 }
 
 #[cfg(test)]
