@@ -3,6 +3,7 @@
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+mod acl;
 mod connections;
 mod crashes;
 mod eviction;

@@ -190,3 +190,6 @@ impl Drop for Attempt {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
