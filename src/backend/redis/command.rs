@@ -11,7 +11,9 @@ use super::{
     script::{CLAIM, COMPLETE, RELEASE, REMOVE, RENEW, Script},
     value::{self, Stored},
 };
-use crate::{Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token};
+use crate::{
+    Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token, key::hex_digits,
+};
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend<C> {
     async fn claim(
@@ -94,7 +96,10 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
 impl<C> RedisBackend<C> {
     /// The name of a key in Redis. No byte of it is chosen by a client.
     fn name(&self, key: &Key) -> String {
-        format!("{}{key}", self.prefix)
+        let mut name = String::with_capacity(self.prefix.len() + 2 * Key::LEN);
+        name.push_str(&self.prefix);
+        name.extend(hex_digits(key.as_bytes()));
+        name
     }
 }
 
@@ -104,8 +109,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         let mut connection = self.claims.clone();
         let lease = milliseconds(lease);
         if !self.lacks_nx_get.load(Ordering::Relaxed) {
-            let mut set = cmd("SET");
-            set.arg(name).arg(claim).arg("NX").arg("GET").arg("PX").arg(lease);
+            let mut set = Cmd::with_capacity(7, name.len() + claim.len() + 32);
+            set.arg("SET").arg(name).arg(claim).arg("NX").arg("GET").arg("PX").arg(lease);
             match set.query_async(&mut connection).await {
                 Err(error) if says(&error, "syntax error") => self.lacks_nx_get.store(true, Ordering::Relaxed),
                 answer => return answer,
