@@ -1,6 +1,6 @@
 //! The commands: one round trip each.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{fmt::Write, sync::atomic::Ordering, time::Duration};
 
 use redis::{Cmd, RedisResult, Value, aio::ConnectionLike, cmd};
 use tokio::time::Instant;
@@ -94,7 +94,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
 impl<C> RedisBackend<C> {
     /// The name of a key in Redis. No byte of it is chosen by a client.
     fn name(&self, key: &Key) -> String {
-        format!("{}{key}", self.prefix)
+        let mut name = String::with_capacity(self.prefix.len() + 2 * Key::LEN);
+        name.push_str(&self.prefix);
+        // Writing to a string cannot fail.
+        let _ = write!(name, "{key}");
+        name
     }
 }
 
@@ -104,8 +108,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         let mut connection = self.claims.clone();
         let lease = milliseconds(lease);
         if !self.lacks_nx_get.load(Ordering::Relaxed) {
-            let mut set = cmd("SET");
-            set.arg(name).arg(claim).arg("NX").arg("GET").arg("PX").arg(lease);
+            let mut set = Cmd::with_capacity(7, ROOM + name.len() + claim.len());
+            set.arg("SET").arg(name).arg(claim).arg("NX").arg("GET").arg("PX").arg(lease);
             match set.query_async(&mut connection).await {
                 Err(error) if says(&error, "syntax error") => self.lacks_nx_get.store(true, Ordering::Relaxed),
                 answer => return answer,
@@ -134,6 +138,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         call.arg(self.board.source().map_or("", |source| &source.channel)).arg(key.as_bytes());
     }
 }
+
+/// For the short words of a command: its own name, options and numbers.
+const ROOM: usize = 64;
 
 /// What an answer says is stored.
 fn stored(answer: Value) -> Result<Option<Stored>, BackendError> {
