@@ -101,6 +101,7 @@
 //! | `axum` | no | the fingerprint uses axum's `OriginalUri`; handlers take a [`Run`] or an `Option<Run>` as an argument |
 //! | `json` | no | keys and fingerprints from JSON bodies: [`KeySource`], [`FingerprintPolicy`] |
 //! | `redis` | no | [`RedisBackend`], and the client it works with as [`redis`] |
+//! | `tracing` | no | warnings through the `tracing` crate |
 //! | `test-util` | no | [`testing`]: the conformance suite for backends, fault injection, a controllable inner service |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

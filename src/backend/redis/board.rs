@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{connection::Locate, subscriber};
+use super::{link::Locate, subscriber};
 use crate::{BackendError, Entry, Key};
 
 /// What the waiters of a key are told.

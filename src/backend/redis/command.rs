@@ -3,7 +3,7 @@
 use std::{fmt::Write, sync::atomic::Ordering, time::Duration};
 
 use redis::{Cmd, RedisResult, Value, aio::ConnectionLike, cmd};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     RedisBackend,
@@ -22,8 +22,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
         lease: Duration,
     ) -> Result<Claim, BackendError> {
         let claim = value::claim(token, fingerprint);
-        let found = in_time(self.timeout, self.claim_or_read(&self.name(key), &claim, lease)).await?;
-        Ok(match stored(found)? {
+        let sent = self.unanswered.send(token, lease);
+        let found = in_time(self.timeout, self.claim_or_read(&self.name(key), &claim, lease)).await;
+        if !found.as_ref().is_err_and(|error| !error.changed_nothing()) {
+            sent.answered();
+        }
+        Ok(match stored(found?)? {
             None => Claim::Acquired,
             Some(Stored::InProgress { token: holder, .. }) if holder == token => Claim::Acquired,
             Some(Stored::InProgress { fingerprint, .. }) => Claim::InProgress { fingerprint },
@@ -62,11 +66,16 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
     }
 
     async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
-        let answer = self.run(&self.owner, &RELEASE, key, |call| {
-            call.arg(&value::claim_header(token));
-            self.write_notice(call, key);
-        });
-        ownership(answer.await?).map(drop)
+        self.send_release(key, token).await?;
+        if self.unanswered.take(token) {
+            let (backend, key) = (self.clone(), *key);
+            tokio::spawn(async move {
+                sleep(backend.timeout).await;
+                // Not a third time: what this does not reach, the lease ends.
+                let _ = backend.send_release(&key, token).await;
+            });
+        }
+        Ok(())
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
@@ -119,6 +128,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
             call.arg(claim).arg(lease);
         };
         CLAIM.run(&mut connection, name, write).await
+    }
+
+    async fn send_release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
+        let answer = self.run(&self.owner, &RELEASE, key, |call| {
+            call.arg(&value::claim_header(token));
+            self.write_notice(call, key);
+        });
+        ownership(answer.await?).map(drop)
     }
 
     async fn run(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    Client, IntoConnectionInfo, RedisResult,
+    Client, ErrorKind, IntoConnectionInfo, RedisResult, ServerErrorKind,
     aio::ConnectionLike,
     cmd,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
@@ -15,13 +15,18 @@ use redis::{
 
 use super::{
     RedisBackend, RedisConnection,
-    connection::Locate,
     failure::{in_time, is_refusal},
+    link::Locate,
 };
 use crate::BackendError;
 
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 /// How long a peer may leave sent bytes unacknowledged before it is thought dead: a host that vanishes says nothing.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
+/// How servers say that a command is not for this user, or for nobody.
+const FORBIDDEN: [ErrorKind; 2] =
+    [ErrorKind::Server(ServerErrorKind::NoPerm), ErrorKind::Server(ServerErrorKind::ResponseError)];
 
 impl RedisBackend {
     /// A backend over two connections to the server at `address`, such as `redis://:password@127.0.0.1:6379/0`.
@@ -58,9 +63,14 @@ impl RedisBackend {
         let connection = || RedisConnection::located(Arc::clone(&locate));
         let backend = Self::new(connection(), connection()).listen_by(Some(locate));
         match backend.ping().await {
-            Err(error) if is_refusal(&error) => Err(error),
-            _ => Ok(backend),
+            Err(error) if is_refusal(&error) => return Err(error),
+            Err(_) => {}
+            #[cfg(feature = "tracing")]
+            Ok(()) => backend.warn_of_eviction().await,
+            #[cfg(not(feature = "tracing"))]
+            Ok(()) => {}
         }
+        Ok(backend)
     }
 }
 
@@ -73,11 +83,49 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     pub async fn ping(&self) -> Result<(), BackendError> {
         let both = async {
             for connection in [&self.claims, &self.owner] {
-                cmd("PING").exec_async(&mut connection.clone()).await?;
+                let mut connection = connection.clone();
+                // A connection that broke while it was idle shows it now, and is made anew for the second.
+                if cmd("PING").exec_async(&mut connection).await.is_err() {
+                    cmd("PING").exec_async(&mut connection).await?;
+                }
             }
             Ok(())
         };
         in_time(self.timeout, both).await
+    }
+
+    /// What the server does when its memory is full (`maxmemory-policy`). `None`: it does not say, as managed servers do
+    /// not, and those whose ACL forbids `CONFIG`.
+    ///
+    /// Anything but `noeviction` means that it forgets claims and records then, *and with them the promise not to run
+    /// their requests again*; `volatile-ttl` forgets claims in progress first. [`connect`](RedisBackend::connect) warns
+    /// of it (feature `tracing`).
+    ///
+    /// # Errors
+    ///
+    /// Why the server does not answer.
+    pub async fn eviction_policy(&self) -> Result<Option<String>, BackendError> {
+        let answer = async {
+            let mut get = cmd("CONFIG");
+            get.arg("GET").arg("maxmemory-policy");
+            match get.query_async::<Vec<(String, String)>>(&mut self.claims.clone()).await {
+                Err(error) if FORBIDDEN.contains(&error.kind()) => Ok(None),
+                answer => answer.map(|settings| settings.into_iter().next().map(|(_, policy)| policy)),
+            }
+        };
+        in_time(self.timeout, answer).await
+    }
+
+    #[cfg(feature = "tracing")]
+    async fn warn_of_eviction(&self) {
+        match self.eviction_policy().await {
+            Ok(Some(policy)) if policy != "noeviction" => tracing::warn!(
+                policy,
+                "Redis may forget idempotency keys when its memory is full, and their requests run again: \
+                 set maxmemory-policy to noeviction"
+            ),
+            _ => {}
+        }
     }
 }
 

@@ -5,8 +5,10 @@ mod command;
 mod connect;
 mod connection;
 mod failure;
+mod link;
 mod script;
 mod subscriber;
+mod unanswered;
 mod value;
 mod wait;
 
@@ -22,7 +24,8 @@ use redis::Client;
 pub use self::connection::RedisConnection;
 use self::{
     board::{Board, Source},
-    connection::Locate,
+    link::Locate,
+    unanswered::Unanswered,
 };
 use crate::times::assert_possible;
 
@@ -39,6 +42,7 @@ pub struct RedisBackend<C = RedisConnection> {
     timeout: Duration,
     /// Whether the server refused `SET` with NX and GET, as those before Redis 7 do.
     lacks_nx_get: Arc<AtomicBool>,
+    unanswered: Arc<Unanswered>,
 }
 
 impl<C> RedisBackend<C> {
@@ -52,6 +56,7 @@ impl<C> RedisBackend<C> {
             board: Arc::new(Board::new(None)),
             timeout: Duration::from_secs(1),
             lacks_nx_get: Arc::default(),
+            unanswered: Arc::default(),
         }
     }
 

@@ -1,0 +1,192 @@
+//! [`Link`]: the connection behind all clones of a [`RedisConnection`](super::RedisConnection), and the attempts to make
+//! it.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::failure::says;
+
+/// From one attempt to connect to the next, so that a server that is down or coming up is not flooded with them.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long one attempt takes at most.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// A connection that has been asked, and has answered nothing and nobody for so long, is thought dead.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Where to connect to, asked before each attempt.
+pub(super) type Locate = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = RedisResult<Client>> + Send>> + Send + Sync>;
+
+pub(super) struct Link {
+    locate: Locate,
+    state: watch::Sender<State>,
+}
+
+struct State {
+    /// Number of attempts begun.
+    attempts: u64,
+    /// Number of attempts ended. One is under way while these differ.
+    ended: u64,
+    last_begun: Option<Instant>,
+    line: Option<Line>,
+    /// Why there is no line.
+    failure: RedisError,
+}
+
+/// An open connection.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) connection: MultiplexedConnection,
+    attempt: u64,
+    opened: Instant,
+    /// When it was asked first since it last answered, in milliseconds after it was opened. 0: it has answered.
+    asked: Arc<AtomicU64>,
+}
+
+impl Link {
+    pub(super) fn new(locate: Locate) -> Arc<Self> {
+        let failure = io::Error::from(io::ErrorKind::NotConnected).into();
+        let state = State { attempts: 0, ended: 0, last_begun: None, line: None, failure };
+        Arc::new(Self { locate, state: watch::Sender::new(state) })
+    }
+
+    /// The line, as far as it is known to be open.
+    pub(super) fn current(&self) -> Option<Line> {
+        self.state.borrow().line.clone()
+    }
+
+    /// The line, once it is open, or why it cannot be opened.
+    pub(super) async fn open(self: &Arc<Self>) -> RedisResult<Line> {
+        if let Some(line) = self.current() {
+            if !line.is_silent() {
+                return Ok(line);
+            }
+            self.lose(&line, &io::Error::from(io::ErrorKind::TimedOut).into());
+        }
+        let mut states = self.state.subscribe();
+        let attempt = self.begin();
+        let state = states.wait_for(|state| state.ended >= attempt).await;
+        // The sender cannot be gone: `self` holds it.
+        let state = state.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?;
+        state.line.clone().ok_or_else(|| state.failure.clone())
+    }
+
+    /// Begins an attempt unless one is under way, and returns its number.
+    ///
+    /// It has a task of its own: callers come and go, and none of them may be patient enough to see it through.
+    fn begin(self: &Arc<Self>) -> u64 {
+        let mut attempt = 0;
+        let mut begun = None;
+        self.state.send_if_modified(|state| {
+            if state.line.is_none() && state.attempts == state.ended {
+                let now = Instant::now();
+                let start = state.last_begun.map_or(now, |last| now.max(last + PAUSE));
+                state.attempts += 1;
+                state.last_begun = Some(start);
+                begun = Some(start);
+            }
+            attempt = state.attempts;
+            false
+        });
+        // Not under the lock: a runtime that shuts down drops the task at once, and that takes the lock.
+        if let Some(start) = begun {
+            tokio::spawn(Attempt { link: Arc::clone(self), result: None }.make(start));
+        }
+        attempt
+    }
+
+    /// Gives up `line` if an answer of its shows that it is of no more use.
+    pub(super) fn examine(self: &Arc<Self>, line: &Line, answer: Result<&Value, &RedisError>) {
+        line.asked.store(0, Ordering::Relaxed);
+        let error = match answer {
+            Err(error) => error.clone(),
+            Ok(Value::ServerError(error)) => error.clone().into(),
+            Ok(_) => return,
+        };
+        if error.is_unrecoverable_error() || says(&error, "READONLY") {
+            self.lose(line, &error);
+        }
+    }
+
+    fn lose(self: &Arc<Self>, line: &Line, error: &RedisError) {
+        let lost = self.state.send_if_modified(|state| {
+            let is_current = state.line.as_ref().is_some_and(|current| current.attempt == line.attempt);
+            if is_current {
+                state.line = None;
+                state.failure = error.clone();
+            }
+            is_current
+        });
+        if lost {
+            self.begin();
+        }
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let client = (self.locate)().await?;
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+impl Line {
+    /// Notes that it is asked something.
+    pub(super) fn ask(&self) {
+        let _ = self.asked.compare_exchange(0, self.age().max(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn is_silent(&self) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        asked > 0 && u128::from(self.age().saturating_sub(asked)) >= SILENCE.as_millis()
+    }
+
+    /// In milliseconds.
+    fn age(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// An attempt under way. It ends when this is dropped, perhaps together with its runtime.
+struct Attempt {
+    link: Arc<Link>,
+    result: Option<RedisResult<MultiplexedConnection>>,
+}
+
+impl Attempt {
+    async fn make(mut self, start: Instant) {
+        sleep_until(start).await;
+        self.result = timeout(ATTEMPT, self.link.connect()).await.ok();
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let timed_out = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        let result = self.result.take().unwrap_or_else(timed_out);
+        self.link.state.send_modify(|state| {
+            state.ended = state.attempts;
+            match result {
+                Ok(connection) => {
+                    let (attempt, opened) = (state.attempts, Instant::now());
+                    state.line = Some(Line { connection, attempt, opened, asked: Arc::default() });
+                }
+                Err(error) => state.failure = error,
+            }
+        });
+    }
+}

@@ -1,0 +1,24 @@
+//! `RedisBackend` over real servers, which these tests start by themselves.
+
+#[path = "../behaviour/mod.rs"]
+#[macro_use]
+mod behaviour;
+mod crashes;
+mod foreign;
+mod forgetting;
+mod late_commands;
+mod laws;
+mod lost_replies;
+mod many_servers;
+mod outage;
+mod processes;
+mod redis6;
+mod scripts;
+mod starvation;
+mod support;
+mod wire;
+
+/// The whole behaviour over HTTP, as over memory.
+mod http {
+    suite!(tower_idempotency::BoxBackend::new(crate::support::fresh_backend().await));
+}
