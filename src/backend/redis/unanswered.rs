@@ -23,13 +23,13 @@ pub(super) struct Unanswered(Mutex<HashMap<Token, Instant>>);
 pub(super) struct Sent<'a> {
     unanswered: &'a Unanswered,
     token: Token,
-    over: Instant,
+    lease: Duration,
     answered: bool,
 }
 
 impl Unanswered {
     pub(super) fn send(&self, token: Token, lease: Duration) -> Sent<'_> {
-        Sent { unanswered: self, token, over: Instant::now() + lease, answered: false }
+        Sent { unanswered: self, token, lease, answered: false }
     }
 
     /// Whether the claim of `token` may still be on its way. It is forgotten.
@@ -66,7 +66,7 @@ impl Drop for Sent<'_> {
         if self.answered {
             self.unanswered.take(self.token);
         } else {
-            self.unanswered.insert(self.token, self.over);
+            self.unanswered.insert(self.token, Instant::now() + self.lease);
         }
     }
 }
