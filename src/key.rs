@@ -1,6 +1,6 @@
 //! [`Key`]: the name under which a backend keeps a claim or a record.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -90,17 +90,12 @@ pub(crate) fn update_prefixed(digest: &mut Sha256, part: &[u8]) {
     digest.update(part);
 }
 
-/// Not by a `write!` per byte, which takes a microsecond for a key: remote backends name one in every command.
 pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-    for bytes in bytes.chunks(Key::LEN) {
-        let mut digits = [0; 2 * Key::LEN];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0x0f)]);
-        }
-        f.write_str(str::from_utf8(&digits[..2 * bytes.len()]).map_err(|_| fmt::Error)?)?;
-    }
-    Ok(())
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().try_for_each(|byte| {
+        f.write_char(DIGITS[usize::from(byte >> 4)])?;
+        f.write_char(DIGITS[usize::from(byte & 0xf)])
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+mod connections;
 mod crashes;
+mod eviction;
 mod foreign;
 mod forgetting;
 mod late_commands;
@@ -16,6 +18,7 @@ mod redis6;
 mod scripts;
 mod starvation;
 mod support;
+mod wakes;
 mod wire;
 
 /// The whole behaviour over HTTP, as over memory.

@@ -1,6 +1,9 @@
 //! Clusters whose slots move, and masters that are replaced.
 
-use redis::Client;
+use std::sync::Arc;
+
+use redis::sentinel::{SentinelClient, SentinelServerType};
+use tokio::sync::Mutex;
 use tower_idempotency::{IdempotencyLayer, RedisBackend, Rejection};
 
 use crate::{
@@ -41,16 +44,11 @@ async fn a_slot_moves_under_load() {
 
 /// A backend that asks the sentinel for the master whenever it connects.
 async fn backend_behind(sentinel: &Sentinel) -> RedisBackend {
-    let asked = Client::open(sentinel.url()).unwrap();
+    let sentinel = SentinelClient::build(vec![sentinel.url()], MASTER.into(), None, SentinelServerType::Master);
+    let sentinel = Arc::new(Mutex::new(sentinel.unwrap()));
     let locate = move || {
-        let asked = asked.clone();
-        async move {
-            let mut sentinel = asked.get_multiplexed_async_connection().await?;
-            let mut ask = redis::cmd("SENTINEL");
-            ask.arg("GET-MASTER-ADDR-BY-NAME").arg(MASTER);
-            let (host, port): (String, u16) = ask.query_async(&mut sentinel).await?;
-            Client::open((host, port))
-        }
+        let sentinel = Arc::clone(&sentinel);
+        async move { sentinel.lock().await.async_get_client().await }
     };
     RedisBackend::connect_by(locate).await.unwrap().prefix("failover:")
 }

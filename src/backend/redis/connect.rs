@@ -3,15 +3,9 @@
 use std::{
     future::{Future, ready},
     sync::Arc,
-    time::Duration,
 };
 
-use redis::{
-    Client, ErrorKind, IntoConnectionInfo, RedisResult, ServerErrorKind,
-    aio::ConnectionLike,
-    cmd,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
-};
+use redis::{Client, ErrorKind, IntoConnectionInfo, RedisResult, ServerErrorKind, aio::ConnectionLike, cmd};
 
 use super::{
     RedisBackend, RedisConnection,
@@ -19,10 +13,6 @@ use super::{
     link::Locate,
 };
 use crate::BackendError;
-
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-/// How long a peer may leave sent bytes unacknowledged before it is thought dead: a host that vanishes says nothing.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// How servers say that a command is not for this user, or for nobody.
 const FORBIDDEN: [ErrorKind; 2] =
@@ -34,22 +24,43 @@ impl RedisBackend {
     /// A server that cannot be reached is no error: the service starts, answers with 503, and works as soon as Redis
     /// does. This waits for it no longer than a time-out of one second.
     ///
-    /// Sockets are opened with `TCP_NODELAY`, with keep-alive, and, on Linux, are given up when bytes stay
-    /// unacknowledged for five seconds. For `rediss://` turn on a TLS feature of the [`redis`] crate.
+    /// For `rediss://` turn on a TLS feature of the [`redis`] crate.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](crate::BackendErrorKind::Unavailable) when `address` is not one, or when the server refuses the
     /// credentials.
     pub async fn connect(address: impl IntoConnectionInfo) -> Result<Self, BackendError> {
-        let info = address.into_connection_info().map_err(BackendError::unavailable)?;
-        let settings = tcp_settings(info.tcp_settings());
-        let client = Client::open(info.set_tcp_settings(settings)).map_err(BackendError::unavailable)?;
+        let client = Client::open(address).map_err(BackendError::unavailable)?;
         Self::connect_by(move || ready(Ok(client.clone()))).await
     }
 
     /// A backend over two connections to the server that `locate` names, which is asked before each attempt to connect:
     /// for Sentinel, or for passwords that change.
+    ///
+    /// With the feature `sentinel` of [`redis`]:
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    ///
+    /// use tokio::sync::Mutex;
+    /// use tower_idempotency::{
+    ///     RedisBackend,
+    ///     redis::sentinel::{SentinelClient, SentinelServerType},
+    /// };
+    ///
+    /// let nodes = vec!["redis://10.0.0.1:26379/", "redis://10.0.0.2:26379/"];
+    /// let sentinel = SentinelClient::build(nodes, "payments".into(), None, SentinelServerType::Master)?;
+    /// let sentinel = Arc::new(Mutex::new(sentinel));
+    /// let backend = RedisBackend::connect_by(move || {
+    ///     let sentinel = Arc::clone(&sentinel);
+    ///     async move { sentinel.lock().await.async_get_client().await }
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -127,13 +138,4 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
             _ => {}
         }
     }
-}
-
-/// Small packets go out at once, and a dead peer is noticed.
-fn tcp_settings(given: &TcpSettings) -> TcpSettings {
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(10));
-    let settings = given.clone().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let settings = settings.set_user_timeout(UNACKNOWLEDGED);
-    settings
 }

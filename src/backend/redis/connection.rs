@@ -17,6 +17,8 @@ use super::link::{Link, Locate};
 /// The command that finds out fails. The next ones wait for the new connection, at most one attempt of two seconds, and
 /// where the attempt fails they get its error. Attempts begin at least 50 milliseconds apart. No command is sent twice, and
 /// none has a time-out here: [`RedisBackend`](super::RedisBackend) has one.
+///
+/// Sockets get `TCP_NODELAY` and, unless they have them, keep-alive and, on Linux, a `TCP_USER_TIMEOUT` of five seconds.
 #[derive(Clone)]
 pub struct RedisConnection(Arc<Link>);
 

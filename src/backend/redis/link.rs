@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::failure::says;
+use super::{failure::says, socket::client};
 
 /// From one attempt to connect to the next, so that a server that is down or coming up is not flooded with them.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -138,7 +138,7 @@ impl Link {
     }
 
     async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let client = (self.locate)().await?;
+        let client = client(&self.locate).await?;
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         client.get_multiplexed_async_connection_with_config(&config).await
     }

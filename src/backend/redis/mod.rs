@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 mod link;
 mod script;
+mod socket;
 mod subscriber;
 mod unanswered;
 mod value;
@@ -29,7 +30,59 @@ use self::{
 };
 use crate::times::assert_possible;
 
-/// A [`Backend`] in Redis, Valkey or Redis Cluster: one run per key over any number of processes.
+/// A [`Backend`](crate::Backend) in Redis: one run per key, over any number of processes.
+///
+/// For Redis 7 and later, and Valkey. Redis 6 works as well: its claims are scripts, which cost the server twice as much.
+///
+/// ```no_run
+/// # async fn start() -> Result<(), tower_idempotency::BackendError> {
+/// use tower_idempotency::{IdempotencyLayer, RedisBackend};
+///
+/// let backend = RedisBackend::connect("redis://127.0.0.1/").await?;
+/// let layer = IdempotencyLayer::new(backend);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A first request costs two round trips, a replay or a conflict one, a renewal one. Keys are `idempotency:` and the 64
+/// hexadecimal digits of the [`Key`](crate::Key); values begin with `IDMP1`, then `P` (in progress) or `C` (completed).
+/// All of them expire by themselves.
+///
+/// Redis must keep what it is told: with a `maxmemory-policy` other than `noeviction`, with a failover that loses the
+/// last writes, or after a restart without `appendonly`, it forgets, *and with it the promise not to run a request
+/// again*.
+///
+/// # Connections
+///
+/// There are two: one for claims and reads, and one for the commands of those who hold a claim, which must not queue
+/// behind a crowd of duplicates. A third, for a subscription, is opened when a request first
+/// [waits](crate::IdempotencyLayer::wait). A command that is not answered within the [time-out](Self::timeout) has
+/// failed; the layer sends it once more, with the same token.
+///
+/// For TLS turn on a TLS feature of the [`redis`] crate and use `rediss://`. For Sentinel let
+/// [`connect_by`](RedisBackend::connect_by) ask for the master. For Redis Cluster (feature `cluster-async` of [`redis`])
+/// make two connections:
+///
+/// ```no_run
+/// # async fn start() -> redis::RedisResult<()> {
+/// use tower_idempotency::{RedisBackend, redis::{Client, cluster::ClusterClient}};
+///
+/// let cluster = ClusterClient::new(["redis://10.0.0.1/", "redis://10.0.0.2/"])?;
+/// let backend = RedisBackend::new(cluster.get_async_connection().await?, cluster.get_async_connection().await?)
+///     .wake_by(Client::open("redis://10.0.0.1/")?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// | kind | when |
+/// |---|---|
+/// | `TimedOut` | no answer within the time-out |
+/// | `Full` | a claim, and the server is out of memory (`OOM`) |
+/// | `TooLarge` | a record of 512 MiB or more |
+/// | `Corrupt` | what is under the key was not written by this crate, or by a newer version; it is left as it is |
+/// | `Unavailable` | everything else; the [`source`](std::error::Error::source) is a [`redis::RedisError`] |
 #[derive(Clone)]
 pub struct RedisBackend<C = RedisConnection> {
     /// For claims and for reading.
@@ -46,7 +99,11 @@ pub struct RedisBackend<C = RedisConnection> {
 }
 
 impl<C> RedisBackend<C> {
-    /// A backend over two connections.
+    /// A backend over two connections of any kind: one for claims and reads, and one for the commands of those who hold a
+    /// claim. They must not share a socket, as clones of one connection do: a crowd of duplicates on it would keep holders
+    /// from renewing their leases.
+    ///
+    /// Waiting duplicates poll until [`wake_by`](Self::wake_by) says how to do better.
     #[must_use]
     pub fn new(claims: C, owner: C) -> Self {
         Self {
@@ -70,11 +127,12 @@ impl<C> RedisBackend<C> {
         self.listen_by(locate)
     }
 
-    /// Tells waiting duplicates of other processes at once when a key is no longer in progress, and lets those of this
-    /// process be told, over one connection that `client` opens when somebody first waits.
+    /// Lets waiting duplicates be told at once when a run has ended, in whichever process: by messages on one channel, the
+    /// prefix and `done`, over one connection that `client` opens when a request first waits.
     ///
-    /// [`connect`](RedisBackend::connect) turns this on. Without it waiters poll, with growing pauses of 10 to 500
-    /// milliseconds, and so they do while the subscription is down. In Redis Cluster any node will do.
+    /// [`connect`](RedisBackend::connect) turns this on. Without it waiters poll, with growing pauses of up to 500
+    /// milliseconds, and so they do while the connection is down. All processes of a service should do the same: those
+    /// without it send no messages. In Redis Cluster `client` may be that of any node.
     #[must_use]
     pub fn wake_by(self, client: Client) -> Self {
         self.listen_by(Some(Arc::new(move || Box::pin(ready(Ok(client.clone()))))))
@@ -86,7 +144,10 @@ impl<C> RedisBackend<C> {
         self
     }
 
-    /// How long a command may take, its way there and back included: by default one second.
+    /// How long a command may take, from its sending to its answer: by default one second.
+    ///
+    /// It is for those who call this backend themselves, and for waiting. A layer sends a command again after half of its
+    /// [`backend_timeout`](crate::IdempotencyLayer::backend_timeout), so that a lost reply is not a lost request.
     ///
     /// # Panics
     ///

@@ -6,7 +6,10 @@ use futures_core::Stream;
 use redis::{Msg, RedisResult, aio::PubSub};
 use tokio::time::{sleep, timeout};
 
-use super::board::{Board, Source};
+use super::{
+    board::{Board, Source},
+    socket::client,
+};
 use crate::Key;
 
 /// Pause after a subscription has failed; each further failure doubles it.
@@ -30,7 +33,7 @@ pub(super) async fn subscribe(board: Weak<Board>, source: Source) {
 }
 
 async fn open(source: &Source) -> RedisResult<PubSub> {
-    let mut subscription = (source.locate)().await?.get_async_pubsub().await?;
+    let mut subscription = client(&source.locate).await?.get_async_pubsub().await?;
     subscription.subscribe(&source.channel).await?;
     Ok(subscription)
 }

@@ -53,9 +53,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
             }
             let waiting = tell(waiters, &answer.map_err(Arc::new), |waiter| !goes_on || waiter.deadline <= now);
             let Some(earliest) = watch.put_back(waiting) else { return };
-            let longest = if self.board.is_listening() { LONGEST_PAUSE } else { pause };
+            let listening = self.board.is_listening();
+            let longest = if listening { LONGEST_PAUSE } else { pause };
             let next = earliest.min(now + longest.mul_f64(rand::random_range(0.5..=1.0)));
-            if timeout_at(next, watch.look.notified()).await.is_err() {
+            let looked_in_vain = timeout_at(next, watch.look.notified()).await.is_err();
+            if looked_in_vain && !listening {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
@@ -71,3 +73,6 @@ fn tell(waiters: Vec<Waiter>, answer: &Answer, is_told: impl Fn(&Waiter) -> bool
     }
     waiting
 }
+
+#[cfg(test)]
+mod tests;

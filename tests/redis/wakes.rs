@@ -1,0 +1,137 @@
+//! Waiting duplicates of other nodes are told when a run has ended.
+
+use std::{ops::AsyncFn, time::Duration};
+
+use tokio::{task::JoinHandle, time::Instant};
+use tower_idempotency::{Backend, Claim, Entry, Fingerprint, Key, Ownership, Record, RedisBackend, Token};
+
+use crate::support::{LONG, Server, backend_at, wait_until};
+
+const PREFIX: &str = "wakes:";
+const CHANNEL: &str = "wakes:done";
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint::of("a request")
+}
+
+fn record() -> Record {
+    Record::value(&fingerprint(), b"done")
+}
+
+async fn claim(backend: &RedisBackend, key: Key) -> Token {
+    let token = Token::random();
+    assert_eq!(backend.claim(&key, token, &fingerprint(), LONG).await.unwrap(), Claim::Acquired);
+    token
+}
+
+async fn complete(backend: &RedisBackend, key: Key, token: Token) {
+    assert_eq!(backend.complete(&key, token, &record(), LONG).await.unwrap(), Ownership::Held);
+}
+
+fn wait(backend: &RedisBackend, key: Key) -> JoinHandle<Option<Entry>> {
+    let backend = backend.clone();
+    tokio::spawn(async move { backend.wait(&key, Instant::now() + LONG).await.unwrap() })
+}
+
+fn subscribers(server: &Server) -> usize {
+    let (_, count): (String, usize) = server.ask(&format!("PUBSUB NUMSUB {CHANNEL}"));
+    count
+}
+
+fn wait_for_subscribers(server: &Server, count: usize) {
+    tokio::task::block_in_place(|| {
+        wait_until("the subscriptions are as they should be", || subscribers(server) == count);
+    });
+}
+
+/// Counts what `end` does to a key that a waiter of another node waits for.
+async fn is_told(end: impl AsyncFn(&RedisBackend, Key, Token), left: Option<Entry>) {
+    let server = Server::start(&[]);
+    let (node, other) = (backend_at(&server.url(), PREFIX).await, backend_at(&server.url(), PREFIX).await);
+    let mut listener = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut listener = listener.as_pubsub();
+    listener.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    listener.subscribe(CHANNEL).unwrap();
+    let key = Key::new("", "order-1");
+    let token = claim(&node, key).await;
+    let waiter = wait(&other, key);
+    wait_for_subscribers(&server, 2);
+
+    end(&node, key, token).await;
+    assert_eq!(listener.get_message().unwrap().get_payload_bytes(), key.as_bytes());
+    assert_eq!(waiter.await.unwrap(), left);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_waiter_is_told_that_a_run_has_completed() {
+    is_told(async |node, key, token| complete(node, key, token).await, Some(Entry::Completed(record()))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_waiter_is_told_that_a_key_was_given_back() {
+    is_told(async |node, key, token| node.release(&key, token).await.unwrap(), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_waiter_is_told_that_a_key_was_removed() {
+    is_told(async |node, key, _| assert!(node.remove(&key).await.unwrap()), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_has_one_subscription_while_its_backend_lives() {
+    let server = Server::start(&[]);
+    let node = backend_at(&server.url(), PREFIX).await;
+    let keys = ["order-1", "order-2", "order-3"].map(|text| Key::new("", text));
+    let mut runs = Vec::new();
+    for key in keys {
+        runs.push((key, claim(&node, key).await));
+    }
+    assert_eq!(subscribers(&server), 0);
+
+    let waiters: Vec<_> = keys.iter().flat_map(|&key| [wait(&node, key), wait(&node.clone(), key)]).collect();
+    wait_for_subscribers(&server, 1);
+    for (key, token) in runs {
+        complete(&node, key, token).await;
+    }
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
+    }
+    assert_eq!(subscribers(&server), 1);
+
+    drop(node);
+    wait_for_subscribers(&server, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_wait_outlives_its_subscription_which_comes_back() {
+    let server = Server::start(&[]);
+    let (node, other) = (backend_at(&server.url(), PREFIX).await, backend_at(&server.url(), PREFIX).await);
+    for order in 0..5 {
+        let key = Key::new("", order.to_string());
+        let token = claim(&node, key).await;
+        let waiter = wait(&other, key);
+        wait_for_subscribers(&server, 1);
+        assert_eq!(server.ask::<usize>("CLIENT KILL TYPE pubsub"), 1);
+        complete(&node, key, token).await;
+        assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
+    }
+    wait_for_subscribers(&server, 1);
+}
+
+/// Whoever may not publish or subscribe, as new users of Redis 7 may not, polls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_may_not_use_the_channel_waits_all_the_same() {
+    let server = Server::start(&[]);
+    server.ask::<()>("ACL SETUSER payments on >secret resetchannels ~wakes:* +@all -@dangerous");
+    let url = server.url().replace("redis://", "redis://payments:secret@");
+    let node = backend_at(&url, PREFIX).await;
+    let key = Key::new("", "order-1");
+    let token = claim(&node, key).await;
+    let waiter = wait(&node, key);
+    complete(&node, key, token).await;
+    assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
+    assert_eq!(subscribers(&server), 0);
+    // CONFIG is dangerous: nothing can be said.
+    assert_eq!(node.eviction_policy().await.unwrap(), None);
+    node.ping().await.unwrap();
+}
