@@ -1,5 +1,6 @@
 //! `RedisBackend` over real servers, which these tests start by themselves.
 
+mod acl;
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
