@@ -12,9 +12,10 @@ use std::{
 use redis::{Client, RedisError};
 use tower_idempotency::{
     Backend, BackendError, BackendErrorKind, Claim, Fingerprint, Key, RedisBackend, RedisConnection, Token,
+    testing::conformance,
 };
 
-use crate::support::{LONG, Server};
+use crate::support::{LONG, SHARED, Server, backend_at, fresh_prefix};
 
 async fn claim(backend: &impl Backend, text: &str) -> Result<Claim, BackendError> {
     backend.claim(&Key::new("", text), Token::random(), &Fingerprint::of(text), LONG).await
@@ -99,4 +100,10 @@ async fn a_server_that_takes_no_more_clients_is_asked_again() {
     assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error:?}");
     limit(100);
     assert_eq!(claim(&backend, "order-1").await.unwrap(), Claim::Acquired);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_laws_are_kept_over_the_third_protocol() {
+    let backend = backend_at(&format!("{}?protocol=resp3", SHARED.url()), &fresh_prefix()).await;
+    conformance(|| async { backend.clone() }).await;
 }

@@ -42,6 +42,7 @@ async fn is_refused_and_left_alone(commands: &[&str]) {
 async fn a_foreign_value_is_refused_and_left_alone() {
     is_refused_and_left_alone(&["SET KEY hello"]).await;
     is_refused_and_left_alone(&["SETRANGE KEY 0 x"]).await;
+    is_refused_and_left_alone(&["SET KEY "]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -62,7 +63,7 @@ async fn a_value_in_an_unknown_state_is_refused_and_left_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_value_that_comes_under_the_key_of_a_live_run_is_left_alone() {
-    for commands in [&["SET KEY hello"][..], &["DEL KEY", "RPUSH KEY hello"]] {
+    for commands in [&["SET KEY hello"][..], &["SET KEY "], &["DEL KEY", "RPUSH KEY hello"]] {
         let (prefix, handler) = (fresh_prefix(), Handler::held_payments());
         let layer = IdempotencyLayer::new(backend_at(&SHARED.url(), &prefix).await);
         let node = Application::start(&handler, layer).await;

@@ -1,9 +1,9 @@
 //! `RedisBackend` over real servers, which these tests start by themselves.
 
-mod acl;
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+mod acl;
 mod connections;
 mod crashes;
 mod eviction;

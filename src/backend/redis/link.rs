@@ -200,3 +200,6 @@ impl Drop for Attempt {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,6 +217,19 @@ async fn whoever_joins_during_a_read_is_told_of_a_later_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_joins_makes_the_watcher_look() {
+    let (server, backend) = claimed();
+    backend.board.set_listening(true);
+    let first = waiter(&backend, LONG);
+    settle().await;
+    let before = Instant::now();
+    complete(&server);
+    assert_eq!(waiter(&backend, LONG).await.unwrap().unwrap(), Some(completed()));
+    assert_eq!(first.await.unwrap().unwrap(), Some(completed()));
+    assert_eq!(Instant::now(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_that_pass_do_not_end_a_wait() {
     let (server, backend) = claimed();
     let waiter = waiter(&backend, LONG);
