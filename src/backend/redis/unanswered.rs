@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,11 @@ use crate::Token;
 /// which comes on another connection, may overtake its claim and find nothing; then the claim would lock its key for a
 /// lease that nobody uses. So the release of an unanswered claim is sent once more, some time later.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered(Mutex<HashMap<Token, Instant>>);
+pub(super) struct Unanswered {
+    tokens: Mutex<HashMap<Token, Instant>>,
+    /// Read instead of the table by the many claims that are answered while there is none.
+    any: AtomicBool,
+}
 
 /// A claim on its way. Dropped before the answer is in, it counts as unanswered.
 #[derive(Debug)]
@@ -34,8 +41,14 @@ impl Unanswered {
 
     /// Whether the claim of `token` may still be on its way. It is forgotten.
     pub(super) fn take(&self, token: Token) -> bool {
+        // Relaxed: who gives a claim up and releases it later does so in this order.
+        if !self.any.load(Ordering::Relaxed) {
+            return false;
+        }
         let mut tokens = self.lock();
-        !tokens.is_empty() && tokens.remove(&token).is_some()
+        let found = tokens.remove(&token).is_some();
+        self.any.store(!tokens.is_empty(), Ordering::Relaxed);
+        found
     }
 
     fn insert(&self, token: Token, over: Instant) {
@@ -46,11 +59,12 @@ impl Unanswered {
             tokens.retain(|_, over| now < *over);
         }
         tokens.insert(token, over);
+        self.any.store(true, Ordering::Relaxed);
     }
 
     // Nothing that can panic runs under the lock, so a poisoned table is a whole one.
     fn lock(&self) -> MutexGuard<'_, HashMap<Token, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
