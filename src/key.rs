@@ -91,11 +91,12 @@ pub(crate) fn update_prefixed(digest: &mut Sha256, part: &[u8]) {
 }
 
 pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    hex_digits(bytes).try_for_each(|digit| f.write_char(digit))
+}
+
+pub(crate) fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = char> {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    bytes.iter().try_for_each(|byte| {
-        f.write_char(DIGITS[usize::from(byte >> 4)])?;
-        f.write_char(DIGITS[usize::from(byte & 0xf)])
-    })
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(|digit| DIGITS[usize::from(digit)])
 }
 
 #[cfg(test)]

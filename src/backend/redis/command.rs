@@ -1,6 +1,6 @@
 //! The commands: one round trip each.
 
-use std::{fmt::Write, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use redis::{Cmd, RedisResult, Value, aio::ConnectionLike, cmd};
 use tokio::time::{Instant, sleep};
@@ -11,7 +11,9 @@ use super::{
     script::{CLAIM, COMPLETE, RELEASE, REMOVE, RENEW, Script},
     value::{self, Stored},
 };
-use crate::{Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token};
+use crate::{
+    Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token, key::hex_digits,
+};
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend<C> {
     async fn claim(
@@ -105,8 +107,7 @@ impl<C> RedisBackend<C> {
     fn name(&self, key: &Key) -> String {
         let mut name = String::with_capacity(self.prefix.len() + 2 * Key::LEN);
         name.push_str(&self.prefix);
-        // Writing to a string cannot fail.
-        let _ = write!(name, "{key}");
+        name.extend(hex_digits(key.as_bytes()));
         name
     }
 }
@@ -117,7 +118,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         let mut connection = self.claims.clone();
         let lease = milliseconds(lease);
         if !self.lacks_nx_get.load(Ordering::Relaxed) {
-            let mut set = Cmd::with_capacity(7, ROOM + name.len() + claim.len());
+            let mut set = Cmd::with_capacity(7, name.len() + claim.len() + 32);
             set.arg("SET").arg(name).arg(claim).arg("NX").arg("GET").arg("PX").arg(lease);
             match set.query_async(&mut connection).await {
                 Err(error) if says(&error, "syntax error") => self.lacks_nx_get.store(true, Ordering::Relaxed),
@@ -155,9 +156,6 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         call.arg(self.board.source().map_or("", |source| &source.channel)).arg(key.as_bytes());
     }
 }
-
-/// For the short words of a command: its own name, options and numbers.
-const ROOM: usize = 64;
 
 /// What an answer says is stored.
 fn stored(answer: Value) -> Result<Option<Stored>, BackendError> {
