@@ -127,3 +127,8 @@ struct BodiesOfInnerLayers;
 #[cfg(all(doctest, feature = "memory", feature = "test-util"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So does that of the page for operators.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../docs/redis.md")]
+struct RedisPage;

@@ -1,6 +1,14 @@
 //! The examples, run as a user runs them: the program is started, and the commands it prints are typed into a shell.
 #![cfg(feature = "memory")]
 
+// Examples need less of a server than its own tests.
+#[cfg(feature = "redis")]
+#[allow(dead_code)]
+#[path = "redis/support/server.rs"]
+mod server;
+
+#[cfg(feature = "redis")]
+use std::thread;
 use std::{
     io::{BufRead, BufReader, Read},
     path::PathBuf,
@@ -100,6 +108,56 @@ fn the_axum_example_stops_after_the_runs_whose_client_has_left() {
     let said: Vec<_> = lines.skip_while(|line| !line.starts_with("stop")).collect();
     assert_eq!(said, ["stopping, runs left: 1", "stopped, runs left: 0"]);
     assert!(process.wait().unwrap().success());
+}
+
+/// One process takes twenty duplicates, and so does the other, all at once.
+#[cfg(feature = "redis")]
+#[test]
+fn the_commands_that_two_processes_of_the_axum_redis_example_print_make_each_payment_once() {
+    let server = server::Server::start(&[]);
+    let start = || Example::start("axum_redis", &["--redis", &server.url(), "--wait", "30000", "--lease", "5000"], 3);
+    let processes = [start(), start()];
+    let [one, other] = processes.each_ref().map(|process| &process.commands[..]);
+    let ([post, twenty_posts, get], [other_post, other_twenty_posts, other_get]) = (one, other) else {
+        panic!("three commands each: {one:?}, {other:?}")
+    };
+
+    let (first, second) = (shell(post), shell(other_post));
+    let body = |answer: &str| answer.split("\r\n\r\n").nth(1).map(str::to_owned);
+    assert!(first.starts_with("HTTP/1.1 201 Created"), "{first}");
+    assert!(!first.contains("idempotent-replayed"), "{first}");
+    assert!(second.contains("idempotent-replayed: true"), "{second}");
+    assert!(body(&first).is_some_and(|body| body.contains(r#""amount":1200"#)), "{first}");
+    assert_eq!(body(&second), body(&first));
+
+    let answers = thread::scope(|scope| {
+        let other = scope.spawn(|| shell(other_twenty_posts));
+        shell(twenty_posts) + &other.join().unwrap()
+    });
+    assert_eq!(answers.lines().collect::<Vec<_>>(), ["201"; 40]);
+
+    let executed = shell(get);
+    assert!(executed.starts_with(r#"{"count":2,"#), "{executed}");
+    assert_eq!(shell(other_get), executed);
+}
+
+/// The record is gone, and with it the promise: the request runs again, and still nobody pays twice.
+#[cfg(feature = "redis")]
+#[test]
+fn a_payment_of_the_axum_redis_example_is_made_once_though_its_record_is_lost() {
+    let server = server::Server::start(&[]);
+    let example = Example::start("axum_redis", &["--redis", &server.url()], 3);
+    let [post, _, get] = &example.commands[..] else { panic!("three commands: {:?}", example.commands) };
+
+    let first = shell(post);
+    let records: Vec<String> = server.ask("KEYS idempotency:*");
+    assert_eq!(server.ask::<u32>(&format!("DEL {}", records[0])), 1);
+    let second = shell(post);
+    assert!(second.starts_with("HTTP/1.1 201 Created"), "{second}");
+    assert!(!second.contains("idempotent-replayed"), "{second}");
+    assert_eq!(first.lines().last(), second.lines().last());
+    let executed = shell(get);
+    assert!(executed.starts_with(r#"{"count":1,"#), "{executed}");
 }
 
 #[test]

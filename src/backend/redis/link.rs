@@ -112,7 +112,7 @@ impl Link {
 
     /// Gives up `line` if an answer of its shows that it is of no more use.
     pub(super) fn examine(self: &Arc<Self>, line: &Line, answer: Result<&Value, &RedisError>) {
-        line.asked.store(0, Ordering::Relaxed);
+        line.hear();
         let error = match answer {
             Err(error) => error.clone(),
             Ok(Value::ServerError(error)) => error.clone().into(),
@@ -147,7 +147,17 @@ impl Link {
 impl Line {
     /// Notes that it is asked something.
     pub(super) fn ask(&self) {
-        let _ = self.asked.compare_exchange(0, self.age().max(1), Ordering::Relaxed, Ordering::Relaxed);
+        // Looking first leaves the other cores their copy, and the clock alone: a busy line has nearly always been asked.
+        if self.asked.load(Ordering::Relaxed) == 0 {
+            let _ = self.asked.compare_exchange(0, self.age().max(1), Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that it has answered.
+    fn hear(&self) {
+        if self.asked.load(Ordering::Relaxed) != 0 {
+            self.asked.store(0, Ordering::Relaxed);
+        }
     }
 
     fn is_silent(&self) -> bool {
