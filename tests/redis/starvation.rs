@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_millis(600);
 async fn a_crowd_does_not_starve_heartbeats() {
     let _alone = one_crowd_at_a_time().await;
     for round in 0..rounds() {
-        let nodes = start(1, LEASE);
+        let nodes = start(1, LEASE, Duration::from_secs(1));
         let first = nodes[0].hold("order-1").await;
         let end = Instant::now() + 3 * LEASE;
         while Instant::now() < end {

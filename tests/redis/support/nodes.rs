@@ -43,6 +43,8 @@ pub(crate) struct Terms {
     pub(crate) redis: String,
     pub(crate) prefix: String,
     pub(crate) lease: Duration,
+    /// How long a request waits for Redis.
+    pub(crate) timeout: Duration,
     /// How long a run takes, unless it is held.
     pub(crate) run: Duration,
 }
@@ -141,7 +143,8 @@ pub(crate) fn serve_as_node() {
 }
 
 async fn serve(terms: Terms) {
-    let layer = IdempotencyLayer::new(backend_at(&terms.redis, &terms.prefix).await).lease(terms.lease);
+    let backend = backend_at(&terms.redis, &terms.prefix).await.timeout(terms.timeout);
+    let layer = IdempotencyLayer::new(backend).lease(terms.lease).backend_timeout(terms.timeout);
     let payments = Payments { runs: Arc::default(), gate: Arc::new(Semaphore::new(0)), run: terms.run };
     let router = Router::new()
         .route("/payments", post(Payments::pay))
