@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Value, aio::ConnectionLike};
 
-use super::link::{Link, Locate};
+use super::link::{Line, Link, Locate};
 
 /// One multiplexed connection to a Redis server, which is made anew after a failure.
 ///
@@ -37,13 +37,23 @@ impl RedisConnection {
     pub(super) fn located(locate: Locate) -> Self {
         Self(Link::new(locate))
     }
+
+    /// The line for one command.
+    async fn line(&self) -> RedisResult<Line> {
+        let line = match self.0.current() {
+            Some(line) => line,
+            // Boxed, so that it takes no room in the future of every command.
+            None => Box::pin(self.0.open()).await?,
+        };
+        line.ask();
+        Ok(line)
+    }
 }
 
 impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let mut line = self.0.open().await?;
-            line.ask();
+            let mut line = self.line().await?;
             let answer = line.connection.send_packed_command(command).await;
             self.0.examine(&line, answer.as_ref());
             answer
@@ -57,8 +67,7 @@ impl ConnectionLike for RedisConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
-            let mut line = self.0.open().await?;
-            line.ask();
+            let mut line = self.line().await?;
             let answers = line.connection.send_packed_commands(pipeline, offset, count).await;
             self.0.examine(&line, answers.as_ref().map(|_| &Value::Nil));
             answers
@@ -72,6 +81,6 @@ impl ConnectionLike for RedisConnection {
 
 impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisConnection").field("is_open", &self.0.current().is_some()).finish()
+        f.debug_struct("RedisConnection").field("is_open", &self.0.is_open()).finish()
     }
 }

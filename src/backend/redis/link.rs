@@ -1,16 +1,7 @@
 //! [`Link`]: the connection behind all clones of a [`RedisConnection`](super::RedisConnection), and the attempts to make
 //! it.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
@@ -18,16 +9,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{failure::says, socket::client};
+use super::{failure::says, pulse::Pulse, socket::client};
 
 /// From one attempt to connect to the next, so that a server that is down or coming up is not flooded with them.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long one attempt takes at most.
 const ATTEMPT: Duration = Duration::from_secs(2);
-
-/// A connection that has been asked, and has answered nothing and nobody for so long, is thought dead.
-const SILENCE: Duration = Duration::from_secs(1);
 
 /// Where to connect to, asked before each attempt.
 pub(super) type Locate = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = RedisResult<Client>> + Send>> + Send + Sync>;
@@ -53,9 +41,7 @@ struct State {
 pub(super) struct Line {
     pub(super) connection: MultiplexedConnection,
     attempt: u64,
-    opened: Instant,
-    /// When it was asked first since it last answered, in milliseconds after it was opened. 0: it has answered.
-    asked: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
 }
 
 impl Link {
@@ -65,19 +51,22 @@ impl Link {
         Arc::new(Self { locate, state: watch::Sender::new(state) })
     }
 
-    /// The line, as far as it is known to be open.
-    pub(super) fn current(&self) -> Option<Line> {
-        self.state.borrow().line.clone()
+    pub(super) fn is_open(&self) -> bool {
+        self.state.borrow().line.is_some()
+    }
+
+    /// The line, if it is open and answers.
+    pub(super) fn current(self: &Arc<Self>) -> Option<Line> {
+        let line = self.state.borrow().line.clone()?;
+        if !line.pulse.is_silent() {
+            return Some(line);
+        }
+        self.lose(&line, &io::Error::from(io::ErrorKind::TimedOut).into());
+        None
     }
 
     /// The line, once it is open, or why it cannot be opened.
     pub(super) async fn open(self: &Arc<Self>) -> RedisResult<Line> {
-        if let Some(line) = self.current() {
-            if !line.is_silent() {
-                return Ok(line);
-            }
-            self.lose(&line, &io::Error::from(io::ErrorKind::TimedOut).into());
-        }
         let mut states = self.state.subscribe();
         let attempt = self.begin();
         let state = states.wait_for(|state| state.ended >= attempt).await;
@@ -112,7 +101,7 @@ impl Link {
 
     /// Gives up `line` if an answer of its shows that it is of no more use.
     pub(super) fn examine(self: &Arc<Self>, line: &Line, answer: Result<&Value, &RedisError>) {
-        line.hear();
+        line.pulse.answer();
         let error = match answer {
             Err(error) => error.clone(),
             Ok(Value::ServerError(error)) => error.clone().into(),
@@ -147,27 +136,7 @@ impl Link {
 impl Line {
     /// Notes that it is asked something.
     pub(super) fn ask(&self) {
-        // Looking first leaves the other cores their copy, and the clock alone: a busy line has nearly always been asked.
-        if self.asked.load(Ordering::Relaxed) == 0 {
-            let _ = self.asked.compare_exchange(0, self.age().max(1), Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes that it has answered.
-    fn hear(&self) {
-        if self.asked.load(Ordering::Relaxed) != 0 {
-            self.asked.store(0, Ordering::Relaxed);
-        }
-    }
-
-    fn is_silent(&self) -> bool {
-        let asked = self.asked.load(Ordering::Relaxed);
-        asked > 0 && u128::from(self.age().saturating_sub(asked)) >= SILENCE.as_millis()
-    }
-
-    /// In milliseconds.
-    fn age(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.pulse.ask();
     }
 }
 
@@ -192,8 +161,7 @@ impl Drop for Attempt {
             state.ended = state.attempts;
             match result {
                 Ok(connection) => {
-                    let (attempt, opened) = (state.attempts, Instant::now());
-                    state.line = Some(Line { connection, attempt, opened, asked: Arc::default() });
+                    state.line = Some(Line { connection, attempt: state.attempts, pulse: Arc::new(Pulse::new()) });
                 }
                 Err(error) => state.failure = error,
             }

@@ -6,6 +6,7 @@ mod connect;
 mod connection;
 mod failure;
 mod link;
+mod pulse;
 mod script;
 mod socket;
 mod subscriber;
