@@ -14,7 +14,11 @@ use crate::{
 
 const LEASE: Duration = Duration::from_millis(600);
 
-/// The process is busy with 10,000 duplicates at a time for three leases, while its handler runs.
+/// Without optimisation a runtime needs longer than the lease to get once through the tasks of 10,000 requests, and no
+/// heartbeat could overtake them.
+const DUPLICATES: usize = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+
+/// The process is busy with a crowd of duplicates for three leases, one crowd after the other, while its handler runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_crowd_does_not_starve_heartbeats() {
     let _alone = one_crowd_at_a_time().await;
@@ -23,11 +27,10 @@ async fn a_crowd_does_not_starve_heartbeats() {
         let first = nodes[0].hold("order-1").await;
         let end = Instant::now() + 3 * LEASE;
         while Instant::now() < end {
-            for answer in send(&nodes, &vec!["order-1".to_owned(); 10_000]).await {
+            for answer in send(&nodes, &vec!["order-1".to_owned(); DUPLICATES]).await {
                 // Whoever the busy process has no time for is told so. Nobody runs.
-                let refused = [Rejection::InProgress, Rejection::BackendUnavailable];
-                let refused = refused.into_iter().find(|rejection| rejection.status() == answer.status);
-                answer.assert_is(refused.expect("a refusal"));
+                let refused = answer.status == StatusCode::SERVICE_UNAVAILABLE;
+                answer.assert_is(if refused { Rejection::BackendUnavailable } else { Rejection::InProgress });
             }
         }
         nodes[0].open().await;
