@@ -19,6 +19,7 @@ mod redis6;
 mod scripts;
 mod starvation;
 mod support;
+mod tls;
 mod wakes;
 mod wire;
 

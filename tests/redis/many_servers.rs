@@ -44,7 +44,7 @@ async fn a_slot_moves_under_load() {
 
 /// A backend that asks the sentinel for the master whenever it connects.
 async fn backend_behind(sentinel: &Sentinel) -> RedisBackend {
-    let sentinel = SentinelClient::build(vec![sentinel.url()], MASTER.into(), None, SentinelServerType::Master);
+    let sentinel = SentinelClient::build(vec![sentinel.url()], MASTER, None, SentinelServerType::Master);
     let sentinel = Arc::new(Mutex::new(sentinel.unwrap()));
     let locate = move || {
         let sentinel = Arc::clone(&sentinel);
