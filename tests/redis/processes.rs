@@ -22,10 +22,10 @@ pub(crate) async fn one_crowd_at_a_time() -> MutexGuard<'static, ()> {
     CROWD.lock().await
 }
 
-/// Processes that share what they store.
-pub(crate) fn start(nodes: usize, lease: Duration, timeout: Duration) -> Vec<Node> {
+/// Processes that share what they store, and refuse nobody because the machine is busy.
+fn start(nodes: usize, lease: Duration) -> Vec<Node> {
     let (redis, prefix, run) = (SHARED.url(), fresh_prefix(), Duration::from_millis(20));
-    let terms = Terms { redis, prefix, lease, timeout, run };
+    let terms = Terms { redis, prefix, lease, timeout: LONG, run };
     (0..nodes).map(|_| Node::start(&terms)).collect()
 }
 
@@ -59,8 +59,7 @@ fn assert_one_answer(key: &str, answers: &[&Answer]) {
 /// Sends `duplicates` of each of so many keys at once, mixed, again and again with other keys.
 async fn assert_that_each_runs_once(nodes: usize, keys: usize, duplicates: usize) {
     let _alone = one_crowd_at_a_time().await;
-    // Nobody may be refused because the machine is busy.
-    let nodes = start(nodes, LONG, LONG);
+    let nodes = start(nodes, LONG);
     for round in 0..rounds() {
         // The step has no divisor in common with the numbers of keys and of clients: each key comes to each.
         let key_of = |number: usize| format!("order-{round}-{}", number * 7919 / 16 % keys);
@@ -104,7 +103,7 @@ async fn two_hundred_keys_over_four_processes_run_once_each() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_process_that_is_killed_blocks_its_key_no_longer_than_the_lease() {
-    let mut nodes = start(2, Duration::from_secs(1), LONG);
+    let mut nodes = start(2, Duration::from_secs(1));
     let [killed, other] = &mut nodes[..] else { unreachable!() };
     let first = killed.hold("order-1").await;
     Client::http1(other.address).ask(order("order-1")).await.assert_is(Rejection::InProgress);
@@ -126,7 +125,7 @@ async fn a_process_that_is_killed_blocks_its_key_no_longer_than_the_lease() {
 fn a_node_ends_with_the_process_that_started_it() {
     serve_as_node(); // where this process is one
 
-    let mut nodes = start(1, LONG, LONG);
+    let mut nodes = start(1, LONG);
     nodes[0].leave_alone();
     assert!(TcpStream::connect(nodes[0].address).is_err(), "the node still listens");
 }
