@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -18,9 +19,15 @@ use tower_idempotency::{
 
 use super::{
     RETENTION, TICK,
-    wire::{REQUEST, ScriptedBackend, Wire},
+    wire::{REQUEST, ScriptedBackend, Sending, Wire},
 };
-use crate::{machine::Node, request::Client, scenario::Scenario, store};
+use crate::{
+    call::Flight,
+    machine::Node,
+    request::Client,
+    scenario::Scenario,
+    store::{self, Answer},
+};
 
 /// So many turns of a runtime are more than any reaction to a reply or to the clock takes.
 const TURNS: usize = 24;
@@ -83,8 +90,27 @@ impl Process {
         self.errors += 1;
     }
 
+    /// Goes on after it stood still, with what came in the meantime.
+    pub(super) fn resume(&mut self, replies: Vec<Sending>) {
+        let errors = replies.iter().any(|sending| sending.flight == Flight::Replied(Answer::Error));
+        self.condition = Node::Up;
+        let missed = mem::take(&mut self.missed);
+        // Handed over from within the runtime, all of them are read before anything that one of them leads to: what is
+        // woken from without goes into another queue, and waits there until the runtime's own one is empty.
+        self.after_work(|| replies.into_iter().for_each(Sending::deliver), TICK * missed);
+        if errors {
+            self.pause_after_error();
+        }
+    }
+
     fn after(&self, time: Duration) {
+        self.after_work(|| (), time);
+    }
+
+    /// Does `work` in the runtime, and lets everything go on as of `time` later.
+    fn after_work(&self, work: impl FnOnce(), time: Duration) {
         self.runtime.block_on(async {
+            work();
             if time > Duration::ZERO {
                 advance(time).await;
             }

@@ -33,6 +33,15 @@ pub(super) struct Sending {
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
+impl Sending {
+    /// Gives its reply, if there is one, to whoever waits for it.
+    pub(super) fn deliver(self) {
+        if let Flight::Replied(answer) = self.flight {
+            let _ = self.reply.send(answer);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) sendings: Vec<Sending>,

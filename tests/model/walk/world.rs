@@ -136,23 +136,12 @@ impl<'a> World<'a> {
     /// What came while it stood still is read first, unless the model says that a timer fired before; renewals first of
     /// all, as in the model.
     fn resume(&mut self, node: usize, late_replies: bool, before: &State) {
-        let mut errors = false;
         let mut replies = self.take(|sending| sending.node == node && sending.flight != Flight::Sent);
         replies.sort_by_key(|sending| sending.message.command != Command::Renew);
-        for sending in replies {
-            let Flight::Replied(answer) = sending.flight else { continue };
-            if !(late_replies && is_overdue(before, sending.message)) {
-                errors |= answer == Answer::Error;
-                let _ = sending.reply.send(answer);
-            }
+        if late_replies {
+            replies.retain(|sending| !is_overdue(before, sending.message));
         }
-        let process = &mut self.processes[node];
-        process.condition = Node::Up;
-        let missed = std::mem::take(&mut process.missed);
-        process.ticks(missed);
-        if errors {
-            process.pause_after_error();
-        }
+        self.processes[node].resume(replies);
     }
 
     fn kill(&mut self, node: usize) {
