@@ -74,7 +74,7 @@ mod whole;
 pub use redis;
 
 #[cfg(feature = "memory")]
-pub use self::backend::MemoryBackend;
+pub use self::backend::{CachedBackend, MemoryBackend};
 #[cfg(feature = "redis")]
 pub use self::backend::{RedisBackend, RedisConnection};
 #[cfg(feature = "axum")]
