@@ -6,6 +6,7 @@
 #![doc = include_str!("docs/request.md")]
 #![doc = include_str!("docs/layers.md")]
 #![doc = include_str!("docs/keys.md")]
+#![doc = include_str!("docs/senders.md")]
 #![doc = include_str!("docs/policies.md")]
 #![doc = include_str!("docs/consumers.md")]
 #![doc = include_str!("docs/cancel_safety.md")]
