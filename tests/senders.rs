@@ -83,7 +83,7 @@ async fn clients_made_for_stripe_are_served() {
 
 #[tokio::test]
 async fn clients_made_for_mercadopago_are_served() {
-    let api = Receiver::api(row!("clients made for MercadoPago", KeySource::default()));
+    let api = Receiver::api(row!("clients made for Mercado Pago", KeySource::default()));
     let pay = async |key| {
         let headers = [("authorization", "Bearer APP_USR-1"), ("x-idempotency-key", key)];
         api.post("/v1/payments", &headers, r#"{"transaction_amount": 700.50, "installments": 1}"#).await
