@@ -71,6 +71,23 @@ impl<B: Backend> CachedBackend<B> {
         self
     }
 
+    /// The record that is kept under `key`, or else what `shared` answers.
+    async fn entry(
+        &self,
+        key: &Key,
+        shared: impl Future<Output = Result<Option<Entry>, BackendError>>,
+    ) -> Result<Option<Entry>, BackendError> {
+        let (kept, search) = self.memory.search(key);
+        if let Some(record) = kept {
+            return Ok(Some(Entry::Completed(record)));
+        }
+        let entry = shared.await?;
+        if let Some(Entry::Completed(record)) = &entry {
+            self.keep(key, record, &search);
+        }
+        Ok(entry)
+    }
+
     /// Keeps a copy of a record found in the shared backend by a command that was sent after `search`.
     fn keep(&self, key: &Key, record: &Record, search: &Search) {
         // What was received is perhaps a slice of something larger, and would keep that in memory.
@@ -124,7 +141,7 @@ impl<B: Backend> Backend for CachedBackend<B> {
         retention: Duration,
     ) -> Result<Ownership, BackendError> {
         let (_, search) = self.memory.search(key);
-        // Once more sent, it does not tell which sending was executed, nor when.
+        // What is sent once more does not tell which sending was executed, nor when.
         let is_first = self.memory.strike(key, token);
         let ownership = self.shared.complete(key, token, record, retention).await?;
         if is_first && ownership == Ownership::Held {
@@ -141,15 +158,7 @@ impl<B: Backend> Backend for CachedBackend<B> {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
-        let (kept, search) = self.memory.search(key);
-        if let Some(record) = kept {
-            return Ok(Some(Entry::Completed(record)));
-        }
-        let entry = self.shared.get(key).await?;
-        if let Some(Entry::Completed(record)) = &entry {
-            self.keep(key, record, &search);
-        }
-        Ok(entry)
+        self.entry(key, self.shared.get(key)).await
     }
 
     async fn remove(&self, key: &Key) -> Result<bool, BackendError> {
@@ -159,15 +168,7 @@ impl<B: Backend> Backend for CachedBackend<B> {
     }
 
     async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
-        let (kept, search) = self.memory.search(key);
-        if let Some(record) = kept {
-            return Ok(Some(Entry::Completed(record)));
-        }
-        let entry = self.shared.wait(key, deadline).await?;
-        if let Some(Entry::Completed(record)) = &entry {
-            self.keep(key, record, &search);
-        }
-        Ok(entry)
+        self.entry(key, self.shared.wait(key, deadline)).await
     }
 
     fn is_local(&self) -> bool {
