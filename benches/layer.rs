@@ -1,9 +1,14 @@
 //! What the layer costs in front of an axum router: without a key, on a first request, on a replay. Compare within one
-//! run, against `bare`.
+//! run, against `bare`. Then what a replay costs that a `CachedBackend` has in memory, beside one from `MemoryBackend`.
 //!
 //! ```console
 //! cargo bench --bench layer
 //! ```
+
+#[path = "../tests/support/distant.rs"]
+mod distant;
+
+use std::time::{Duration, Instant};
 
 use axum::{Router, body::Body, routing::post};
 use bytes::Bytes;
@@ -12,7 +17,9 @@ use http::{Request, header};
 use http_body_util::BodyExt;
 use tokio::runtime::Builder;
 use tower::{ServiceExt, layer::util::Identity};
-use tower_idempotency::{IdempotencyLayer, MemoryBackend};
+use tower_idempotency::{Backend, CachedBackend, IdempotencyLayer, MemoryBackend};
+
+use self::distant::Distant;
 
 /// 100 bytes in, 200 bytes out.
 const REQUEST: &[u8] = &[b'x'; 100];
@@ -52,5 +59,34 @@ fn layer(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, layer);
+/// Replays through both backends by turns, so that what else the machine does falls on both alike.
+fn cached(_: &mut Criterion) {
+    const ROUNDS: usize = 201;
+    const REPLAYS: u32 = 1_000;
+    fn guarded(backend: impl Backend) -> Router {
+        router().layer(IdempotencyLayer::new(backend))
+    }
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let shared = Distant::new(MemoryBackend::new(), Duration::ZERO);
+    let routers = [guarded(MemoryBackend::new()), guarded(CachedBackend::new(MemoryBackend::new(), shared))];
+    let mut times: [Vec<Duration>; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        for (router, times) in routers.iter().zip(&mut times) {
+            let requests: Vec<_> = (0..REPLAYS).map(|_| (router.clone(), request(Some("replayed")))).collect();
+            let start = Instant::now();
+            for (router, request) in requests {
+                runtime.block_on(call(router, request));
+            }
+            times.push(start.elapsed() / REPLAYS);
+        }
+    }
+    let [memory, cached] = times.map(|mut times| {
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    });
+    let ratio = cached.as_secs_f64() / memory.as_secs_f64();
+    println!("replay, interleaved: memory {memory:.2?}, cached {cached:.2?}, {ratio:.2} times as long");
+}
+
+criterion_group!(benches, layer, cached);
 criterion_main!(benches);

@@ -22,7 +22,8 @@ use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name
 /// | GitHub | `x-github-delivery` |
 /// | Stripe | none: take `/id` of the JSON body |
 ///
-/// Clients of some APIs send their keys in headers of other names, such as `paypal-request-id`.
+/// Clients of some APIs send their keys in headers of other names, such as `paypal-request-id`, or in the body: see
+/// [the whole table](crate#where-senders-put-their-keys).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));

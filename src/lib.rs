@@ -6,6 +6,7 @@
 #![doc = include_str!("docs/request.md")]
 #![doc = include_str!("docs/layers.md")]
 #![doc = include_str!("docs/keys.md")]
+#![doc = include_str!("docs/senders.md")]
 #![doc = include_str!("docs/policies.md")]
 #![doc = include_str!("docs/consumers.md")]
 #![doc = include_str!("docs/cancel_safety.md")]
@@ -74,7 +75,7 @@ mod whole;
 pub use redis;
 
 #[cfg(feature = "memory")]
-pub use self::backend::MemoryBackend;
+pub use self::backend::{CachedBackend, MemoryBackend};
 #[cfg(feature = "redis")]
 pub use self::backend::{RedisBackend, RedisConnection};
 #[cfg(feature = "axum")]

@@ -30,6 +30,13 @@ pub(crate) fn backend_timeout(length: Duration) -> Duration {
     possible("a backend time-out", length, Duration::from_millis(1))
 }
 
+/// A replay has to find the record.
+#[cfg(feature = "memory")]
+#[track_caller]
+pub(crate) fn max_age(length: Duration) -> Duration {
+    possible("a max_age", length, Duration::from_millis(10))
+}
+
 #[track_caller]
 pub(crate) fn wait(length: Duration) -> Duration {
     possible("a wait", length, Duration::from_millis(1))

@@ -260,3 +260,16 @@ fn the_custom_backend_example_passes_the_suite_and_replays_what_an_earlier_proce
     assert_eq!(first, "the first process answers 201 Created, replayed: false: paid by the first process");
     assert_eq!(next, "the next process answers 201 Created, replayed: true: paid by the first process");
 }
+
+#[test]
+fn the_encryption_example_shows_what_it_says() {
+    let output = Command::new(path("encryption")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    let [first, stored, rotated, moved] = lines[..] else { panic!("four lines: {said}") };
+    assert_eq!(first, "the first request:  paid with card 4242, replayed: false");
+    assert!(stored.starts_with("what is stored:     b\"\\0\\0\\0\\x01"), "{said}");
+    assert_eq!(rotated, "with the next key:  paid with card 4242, replayed: true");
+    assert_eq!(moved, "a record elsewhere: an encrypted record was changed, or stored elsewhere");
+}

@@ -1,5 +1,6 @@
 //! [`MemoryBackend`]: claims and records in this process.
 
+mod cache;
 mod hashed;
 mod leftovers;
 #[cfg(all(test, idempotency_loom))]
@@ -18,6 +19,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(super) use self::cache::{Search, Seen};
 use self::{
     shard::{Bounds, Shard},
     store::Store,

@@ -2,6 +2,8 @@
 
 mod boxed;
 #[cfg(feature = "memory")]
+mod cached;
+#[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
@@ -11,10 +13,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 pub use self::boxed::BoxBackend;
-#[cfg(feature = "memory")]
-pub use self::memory::MemoryBackend;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBackend, RedisConnection};
+#[cfg(feature = "memory")]
+pub use self::{cached::CachedBackend, memory::MemoryBackend};
 use crate::{BackendError, Fingerprint, Key, Record, Token};
 
 /// A store of claims and records.
@@ -177,8 +179,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Stores `record` for the length of `retention` in place of the claim held by `token`.
     ///
-    /// `Held` means that a record completed by `token` is stored now, also when an earlier sending of this command
-    /// stored it. An absent key is no obstacle: the claim may have expired without a successor.
+    /// `Held` means that a record completed by `token` is stored now, also when an earlier sending of this command stored
+    /// it: a token completes with one record, however often it is sent. An absent key is no obstacle: the claim may have expired without a successor.
     ///
     /// # Errors
     ///

@@ -32,7 +32,8 @@ struct Busy {
     shared_until: Instant,
     /// The run that the claim has led to.
     run: Option<Arc<LiveRun>>,
-    news: watch::Sender<News>,
+    /// Made for the first one that wants to hear them: most keys have no duplicates under way.
+    news: Option<watch::Sender<News>>,
 }
 
 /// What those who share a claim are told of it. Where nothing more can come the channel closes.
@@ -71,8 +72,8 @@ impl BusyKeys {
     pub(super) fn enter(&self, key: Key, patience: Duration) -> Turn<'_> {
         let now = Instant::now();
         let mut table = self.lock();
-        if let Some(busy) = table.keys.get(&key).filter(|busy| busy.is_shared(now)) {
-            return Turn::Follow(busy.news.subscribe());
+        if let Some(busy) = table.keys.get_mut(&key).filter(|busy| busy.is_shared(now)) {
+            return Turn::Follow(busy.subscribe());
         }
         table.claims += 1;
         let claim = table.claims;
@@ -82,10 +83,10 @@ impl BusyKeys {
 
     /// The fingerprint of the run that holds `key`, and the news of it.
     pub(super) fn held(&self, key: &Key) -> Option<(Fingerprint, watch::Receiver<News>)> {
-        let table = self.lock();
-        let busy = table.keys.get(key).filter(|busy| busy.is_shared(Instant::now()))?;
-        let run = busy.run.as_ref()?;
-        Some((run.fingerprint, busy.news.subscribe()))
+        let mut table = self.lock();
+        let busy = table.keys.get_mut(key).filter(|busy| busy.is_shared(Instant::now()))?;
+        let fingerprint = busy.run.as_ref()?.fingerprint;
+        Some((fingerprint, busy.subscribe()))
     }
 
     /// From now on nobody hears that `run` holds its key. Those who wait for its end do so until what is returned has
@@ -97,7 +98,7 @@ impl BusyKeys {
     fn take(&self, key: &Key, wanted: impl FnOnce(&Busy) -> bool) -> Option<watch::Sender<News>> {
         let mut table = self.lock();
         let _wanted = table.keys.get(key).filter(|busy| wanted(busy))?;
-        table.keys.remove(key).map(|busy| busy.news)
+        table.keys.remove(key)?.news
     }
 
     /// How many keys there are.
@@ -114,7 +115,12 @@ impl BusyKeys {
 
 impl Busy {
     fn new(claim: u64, shared_until: Instant) -> Self {
-        Self { claim, shared_until, run: None, news: watch::Sender::new(News::Awaited) }
+        Self { claim, shared_until, run: None, news: None }
+    }
+
+    fn subscribe(&mut self) -> watch::Receiver<News> {
+        let now = || self.run.as_ref().map_or(News::Awaited, |run| News::Held(run.fingerprint));
+        self.news.get_or_insert_with(|| watch::Sender::new(now())).subscribe()
     }
 
     fn is_shared(&self, now: Instant) -> bool {
@@ -134,7 +140,9 @@ impl Lead<'_> {
         busy.run = Some(Arc::clone(run));
         let news = busy.news.clone();
         drop(table); // which others need while thousands are woken
-        news.send_replace(News::Held(run.fingerprint));
+        if let Some(news) = news {
+            news.send_replace(News::Held(run.fingerprint));
+        }
     }
 
     /// The claim has led to no run.

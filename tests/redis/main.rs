@@ -4,6 +4,8 @@
 #[macro_use]
 mod behaviour;
 mod acl;
+#[cfg(feature = "memory")]
+mod cached;
 mod connections;
 mod crashes;
 mod eviction;

@@ -11,8 +11,8 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::{
-    Backend, BoxBackend, Entry as Stored, IdempotencyLayer, Key, MemoryBackend, Rejection, RequestBody, ResponseBody,
-    Run,
+    Backend, BoxBackend, CachedBackend, Entry as Stored, IdempotencyLayer, Key, MemoryBackend, Rejection, RequestBody,
+    ResponseBody, Run,
     testing::{Command, Fault, FaultyBackend},
 };
 
@@ -79,8 +79,17 @@ fn key(number: usize) -> String {
     format!("key-{number}")
 }
 
-fn layer(history: &History, node: usize, backend: &Faulty) -> IdempotencyLayer<Faulty> {
-    let layer = IdempotencyLayer::new(backend.clone()).lease(history.lease).limits(1024, LIMIT);
+/// What a node sees of the backend: in every third history through a cache of its own.
+fn seen_from_a_node(history: &History, backend: &Faulty) -> BoxBackend {
+    if history.seed.is_multiple_of(3) {
+        BoxBackend::new(CachedBackend::new(MemoryBackend::with_limits(1024, 1 << 20), backend.clone()))
+    } else {
+        BoxBackend::new(backend.clone())
+    }
+}
+
+fn layer(history: &History, node: usize, backend: &Faulty) -> IdempotencyLayer<BoxBackend> {
+    let layer = IdempotencyLayer::new(seen_from_a_node(history, backend)).lease(history.lease).limits(1024, LIMIT);
     let layer = if history.at_most_once { layer.at_most_once() } else { layer };
     match history.wait[node] {
         Some(max) => layer.wait(max),

@@ -1,5 +1,6 @@
 //! [`Shard`]: one part of the keys, and how it is kept within its bounds.
 
+mod cache;
 mod commands;
 #[cfg(all(test, not(idempotency_loom)))]
 mod inspect;
@@ -8,9 +9,9 @@ use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-pub(super) use self::commands::Look;
 #[cfg(all(test, not(idempotency_loom)))]
 pub(super) use self::inspect::Snapshot;
+pub(super) use self::{cache::Removals, commands::Look};
 use super::{
     hashed::Hashed,
     leftovers::{Leftovers, Waiters},
@@ -56,6 +57,7 @@ pub(super) struct Shard {
     stores: u32,
     now: Time,
     next_ticket: u64,
+    removals: Removals,
     leftovers: Leftovers,
 }
 
@@ -104,6 +106,7 @@ impl Shard {
             stores: 0,
             now: Time::BIRTH,
             next_ticket: 0,
+            removals: Removals::default(),
             leftovers: Leftovers::default(),
         }
     }

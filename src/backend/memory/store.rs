@@ -108,7 +108,7 @@ impl Store {
         self.shards.iter().map(|shard| count(&lock(shard))).sum()
     }
 
-    fn at<T>(&self, now: Instant, key: &Key, command: impl FnOnce(&mut Shard, Hashed<'_>) -> T) -> T {
+    pub(super) fn at<T>(&self, now: Instant, key: &Key, command: impl FnOnce(&mut Shard, Hashed<'_>) -> T) -> T {
         self.locked(key, |shard, key| {
             shard.advance(self.clock.time(now));
             command(shard, key)

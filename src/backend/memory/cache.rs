@@ -1,0 +1,73 @@
+//! A memory as the cache of another backend: it holds copies of records, and notes of the claims of this process.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{MemoryBackend, shard::Shard};
+use crate::{Fingerprint, Key, Record, Token};
+
+/// A search for a record, which goes on elsewhere.
+#[derive(Debug)]
+pub(in crate::backend) struct Search {
+    since: Instant,
+    /// How many steps of removals there had been then.
+    removals: u64,
+}
+
+/// How a record was seen elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::backend) enum Seen {
+    /// It was found.
+    Found,
+    /// It was stored by the first complete of its run.
+    Stored,
+}
+
+/// From its beginning to its end no copy of what is being removed can be found, or be made.
+#[derive(Debug)]
+pub(in crate::backend) struct Removal<'a> {
+    memory: &'a MemoryBackend,
+    key: &'a Key,
+}
+
+impl MemoryBackend {
+    /// The record kept under `key`.
+    pub(in crate::backend) fn search(&self, key: &Key) -> (Option<Record>, Search) {
+        let since = Instant::now();
+        let (record, removals) = self.store.at(since, key, |shard, key| shard.search(key));
+        (record, Search { since, removals })
+    }
+
+    /// Keeps a record that was seen elsewhere, for the length of `life` from the beginning of `search`; unless it may have
+    /// been removed since.
+    pub(in crate::backend) fn keep(&self, key: &Key, record: Record, seen: Seen, life: Duration, search: &Search) {
+        let now = Instant::now();
+        let left = life.saturating_sub(now.saturating_duration_since(search.since));
+        if !left.is_zero() {
+            self.store.at(now, key, |shard, key| shard.keep(key, record, seen, left, search.removals));
+        }
+    }
+
+    /// Notes that `token` holds the key elsewhere.
+    pub(in crate::backend) fn note(&self, key: &Key, token: Token, fingerprint: &Fingerprint, lease: Duration) {
+        self.store.at(Instant::now(), key, |shard, key| shard.note(key, token, fingerprint, lease));
+    }
+
+    /// Strikes out that `token` holds the key, and says whether it was noted.
+    pub(in crate::backend) fn strike(&self, key: &Key, token: Token) -> bool {
+        self.store.at(Instant::now(), key, |shard, key| shard.strike(key, token))
+    }
+
+    /// Forgets `key`.
+    pub(in crate::backend) fn begin_removal<'a>(&'a self, key: &'a Key) -> Removal<'a> {
+        self.store.at(Instant::now(), key, Shard::begin_removal);
+        Removal { memory: self, key }
+    }
+}
+
+impl Drop for Removal<'_> {
+    fn drop(&mut self) {
+        self.memory.store.at(Instant::now(), self.key, Shard::end_removal);
+    }
+}

@@ -1,0 +1,116 @@
+//! The commands on a shard of a memory that is the cache of another backend.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Shard, State};
+use crate::{
+    Entry, Fingerprint, Key, Record, Token,
+    backend::memory::{cache::Seen, hashed::Hashed},
+};
+
+/// The token of a copy: nobody asks for it.
+const NOBODY: Token = Token::from_bytes([0; Token::LEN]);
+
+/// So many steps of removals are remembered in a shard. A search during which there were more brings no copy.
+const REMEMBERED: usize = 64;
+
+/// The removals from a shard. They are rare: an operator's.
+#[derive(Debug, Default)]
+pub(in crate::backend::memory) struct Removals {
+    under_way: Vec<Key>,
+    /// The keys whose removal has begun or ended, the latest last.
+    steps: VecDeque<Key>,
+    /// How many steps there have been.
+    count: u64,
+}
+
+impl Removals {
+    /// Whether `key` has perhaps been removed since there had been `count` steps.
+    fn may_concern(&self, key: &Key, count: u64) -> bool {
+        let since = usize::try_from(self.count - count).unwrap_or(usize::MAX);
+        since > self.steps.len() || self.steps.iter().rev().take(since).chain(&self.under_way).any(|other| other == key)
+    }
+
+    fn step(&mut self, key: &Key) {
+        if self.steps.len() == REMEMBERED {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(*key);
+        self.count += 1;
+    }
+}
+
+impl Shard {
+    /// The record under `key`, and how many steps of removals there have been.
+    pub(in crate::backend::memory) fn search(&self, key: Hashed<'_>) -> (Option<Record>, u64) {
+        let record = match self.get(key) {
+            Some(Entry::Completed(record)) => Some(record),
+            _ => None,
+        };
+        (record, self.removals.count)
+    }
+
+    /// Keeps a copy of a record, unless its key was removed since the search, when there had been so many `removals`.
+    ///
+    /// What was found elsewhere is no newer than what is here, be it a record or the note of a claim.
+    pub(in crate::backend::memory) fn keep(
+        &mut self,
+        key: Hashed<'_>,
+        record: Record,
+        seen: Seen,
+        life: Duration,
+        removals: u64,
+    ) {
+        let may_be_gone = self.removals.may_concern(key.key, removals);
+        let older = seen == Seen::Found && self.live(key).is_some();
+        if may_be_gone || older || record.size() > self.bounds.bytes {
+            return self.leftovers.drop_record(record);
+        }
+        self.remove(key);
+        self.sweep();
+        if self.make_room_for_entry().is_err() {
+            return self.leftovers.drop_record(record);
+        }
+        self.make_room_for_bytes(record.size());
+        self.store(None, key, NOBODY, record, life);
+    }
+
+    /// Notes a claim that is held elsewhere, in place of a copy: whose original is gone, then. A full shard notes none.
+    pub(in crate::backend::memory) fn note(
+        &mut self,
+        key: Hashed<'_>,
+        token: Token,
+        fingerprint: &Fingerprint,
+        lease: Duration,
+    ) {
+        if let Some(at) = self.live(key)
+            && matches!(self.slots[at].state, State::Completed(_))
+        {
+            self.free(at);
+        }
+        let _ = self.claim(key, token, fingerprint, lease);
+    }
+
+    /// Strikes out the note of a claim, and says whether there was one.
+    pub(in crate::backend::memory) fn strike(&mut self, key: Hashed<'_>, token: Token) -> bool {
+        let noted = self.own_claim(key, token);
+        if let Some((at, _)) = noted {
+            self.free(at);
+        }
+        noted.is_some()
+    }
+
+    pub(in crate::backend::memory) fn begin_removal(&mut self, key: Hashed<'_>) {
+        self.removals.under_way.push(*key.key);
+        self.removals.step(key.key);
+        self.remove(key);
+    }
+
+    pub(in crate::backend::memory) fn end_removal(&mut self, key: Hashed<'_>) {
+        let under_way = &mut self.removals.under_way;
+        if let Some(at) = under_way.iter().position(|other| other == key.key) {
+            under_way.swap_remove(at);
+        }
+        self.removals.step(key.key);
+    }
+}
