@@ -41,6 +41,7 @@ mod key;
 mod key_source;
 mod layer;
 mod names;
+mod observe;
 mod outcome;
 mod outlet;
 mod panics;

@@ -14,6 +14,7 @@ impl<B: Backend> Protocol<B> {
     /// Why the request that `fingerprint` stands for does not run: the key's run has completed, is still in progress
     /// at `until`, or is by now that of another request; or the backend failed, or had not answered a time-out later.
     pub async fn until_free(&self, key: Key, fingerprint: Fingerprint, until: Instant) -> Result<(), Refusal> {
+        let _waits = self.observer.waits();
         if let Some((holder, news)) = self.busy.as_ref().and_then(|busy| busy.held(&key)) {
             return match timeout_at(until, News::of_end(news)).await {
                 Ok(None) => Ok(()),
