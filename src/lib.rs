@@ -10,6 +10,7 @@
 #![doc = include_str!("docs/consumers.md")]
 #![doc = include_str!("docs/cancel_safety.md")]
 #![doc = include_str!("docs/backends.md")]
+#![doc = include_str!("docs/observability.md")]
 #![doc = include_str!("docs/features.md")]
 #![doc = include_str!("docs/stability.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -62,6 +62,8 @@ impl Observer {
     /// A request is refused before its key is asked for.
     pub(crate) fn refused(&self, rejection: Rejection) -> Rejection {
         #[cfg(feature = "metrics")]
+        self.figures.describe();
+        #[cfg(feature = "metrics")]
         self.figures.request(rejection.word());
         #[cfg(feature = "tracing")]
         tracing::debug!(namespace = &*self.namespace, outcome = rejection.word(), "request refused");

@@ -101,3 +101,19 @@ impl Rejection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_outcome() {
+        let page = include_str!("../docs/observability.md");
+        let table = page.lines().skip_while(|line| !line.starts_with("| `outcome` | what")).skip(2);
+        let cells = table.map_while(|line| line.strip_prefix("| ")?.split(" |").next());
+        let listed: BTreeSet<_> = cells.flat_map(|cell| cell.split(", ")).map(|word| word.trim_matches('`')).collect();
+        assert_eq!(listed, BTreeSet::from(OUTCOMES));
+    }
+}

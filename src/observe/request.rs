@@ -41,6 +41,8 @@ struct Watch<'a> {
 impl<'a, F: Future<Output: Ending>> Observed<'a, F> {
     #[cfg_attr(not(feature = "tracing"), allow(unused_variables))]
     pub(super) fn new(observer: &'a Observer, key: Key, client: &'a Client, story: F) -> Self {
+        #[cfg(feature = "metrics")]
+        observer.figures.describe();
         let watch = Watch {
             ended: false,
             #[cfg(feature = "metrics")]
