@@ -23,7 +23,7 @@ use tracing::Level;
 static PAYMENTS: AtomicU64 = AtomicU64::new(0);
 
 async fn pay(run: Option<Run>) -> (StatusCode, String) {
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let payment = PAYMENTS.fetch_add(1, Ordering::Relaxed) + 1;
     // In the span of the request: this line of the log has the short hash of its key.
     tracing::info!(payment, guarded = run.is_some(), "paid");
@@ -63,8 +63,9 @@ fn print_what_to_try(url: &str) {
     println!("seq 5 | xargs -P 5 -I {{}} curl -s {url}/payments -H 'X-Idempotency-Key: k-1' -d amount=1200");
     println!("# The same key for another payment: 422");
     println!("curl -s {url}/payments -H 'X-Idempotency-Key: k-1' -d amount=9900");
-    println!("# The client leaves, the payment is made");
-    println!("curl -s --max-time 0.1 {url}/payments -H 'X-Idempotency-Key: k-2' -d amount=80 || sleep 0.3");
+    println!("# The client leaves, and the payment is made: a retry gets its answer");
+    let pay = format!("{url}/payments -H 'X-Idempotency-Key: k-2' -d amount=80");
+    println!("curl -s --max-time 0.3 {pay} || curl -s {pay}");
     println!("# What happened, as Prometheus reads it");
     println!("curl -s {url}/metrics | grep -v '^#'");
 }

@@ -76,8 +76,12 @@ impl Observer {
         self.figures.claimed(stopwatch.elapsed());
         #[cfg(feature = "tracing")]
         if let Some(error) = failure {
-            let error: &(dyn std::error::Error + 'static) = error;
-            tracing::warn!(namespace = &*self.namespace, ?key, error, "claim not answered by the backend");
+            tracing::warn!(
+                namespace = &*self.namespace,
+                ?key,
+                error = chain(error),
+                "claim not answered by the backend"
+            );
         }
     }
 
@@ -86,6 +90,12 @@ impl Observer {
         #[cfg(feature = "metrics")]
         self.figures.wait_begins();
         Waits { _observer: self, _since: Stopwatch::start() }
+    }
+
+    /// The backend has not told a request that waits of the end of the other.
+    pub(crate) fn wait_failed(&self, key: &Key, error: &BackendError) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(namespace = &*self.namespace, ?key, error = chain(error), "wait not answered by the backend");
     }
 
     pub(crate) fn run_begins(&self) {
@@ -112,10 +122,12 @@ impl Observer {
     /// The backend has not answered the end of a run in time.
     pub(crate) fn unanswered(&self, key: &Key, error: &BackendError) {
         #[cfg(feature = "tracing")]
-        {
-            let error: &(dyn std::error::Error + 'static) = error;
-            tracing::warn!(namespace = &*self.namespace, ?key, error, "end of a run not answered by the backend");
-        }
+        tracing::warn!(
+            namespace = &*self.namespace,
+            ?key,
+            error = chain(error),
+            "end of a run not answered by the backend"
+        );
     }
 
     /// The backend has not answered the end of a run until its lease was over.
@@ -142,6 +154,12 @@ impl Observer {
         #[cfg(feature = "tracing")]
         tracing::warn!(namespace = &*self.namespace, ?key, "request runs unprotected: its duplicates run as well");
     }
+}
+
+/// The form in which subscribers see the sources of an error as well.
+#[cfg(feature = "tracing")]
+fn chain(error: &BackendError) -> &(dyn std::error::Error + 'static) {
+    error
 }
 
 /// Lets a task that is spawned for a request speak within its span.

@@ -22,14 +22,14 @@ impl<B: Backend> Protocol<B> {
                 Err(_elapsed) => Err(judge(&holder, &fingerprint, Refusal::InProgress)),
             };
         }
-        let entry = match timeout_at(until + self.terms.backend_timeout, self.backend.wait(&key, until)).await {
-            Ok(Ok(entry)) => entry,
-            Ok(Err(error)) => return Err(Refusal::Unavailable(error)),
-            Err(_elapsed) => return Err(Refusal::Unavailable(BackendError::timed_out())),
-        };
-        match entry {
-            None => Ok(()),
-            Some(entry) => Err(refusal(entry, &fingerprint)),
+        let answer = timeout_at(until + self.terms.backend_timeout, self.backend.wait(&key, until)).await;
+        match answer.unwrap_or_else(|_elapsed| Err(BackendError::timed_out())) {
+            Ok(None) => Ok(()),
+            Ok(Some(entry)) => Err(refusal(entry, &fingerprint)),
+            Err(error) => {
+                self.observer.wait_failed(&key, &error);
+                Err(Refusal::Unavailable(error))
+            }
         }
     }
 }
