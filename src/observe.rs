@@ -89,7 +89,7 @@ impl Observer {
     pub(crate) fn waits(&self) -> Waits<'_> {
         #[cfg(feature = "metrics")]
         self.figures.wait_begins();
-        Waits { _observer: self, _since: Stopwatch::start() }
+        Waits { observer: self, since: Stopwatch::start() }
     }
 
     /// The backend has not told a request that waits of the end of the other.
@@ -130,14 +130,10 @@ impl Observer {
         );
     }
 
-    /// The backend has not answered the end of a run until its lease was over.
+    /// The end of a run is not sent any more.
     pub(crate) fn unsettled(&self, key: &Key) {
         #[cfg(feature = "tracing")]
-        tracing::warn!(
-            namespace = &*self.namespace,
-            ?key,
-            "end of a run not stored: the next request with its key runs"
-        );
+        tracing::warn!(namespace = &*self.namespace, ?key, "end of a run given up: its key is left to its lease");
     }
 
     pub(crate) fn lease_lost(&self, key: &Key) {
@@ -174,16 +170,16 @@ pub(crate) fn in_span<F: Future>(task: F) -> F {
 }
 
 /// One request that waits.
-#[derive(Debug)]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
 pub(crate) struct Waits<'a> {
-    _observer: &'a Observer,
-    _since: Stopwatch,
+    observer: &'a Observer,
+    since: Stopwatch,
 }
 
 #[cfg(feature = "metrics")]
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self._observer.figures.wait_ends(self._since.elapsed());
+        self.observer.figures.wait_ends(self.since.elapsed());
     }
 }
 

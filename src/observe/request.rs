@@ -31,6 +31,9 @@ struct Watch<'a> {
     observer: &'a Observer,
     #[cfg(feature = "tracing")]
     span: tracing::Span,
+    /// Where the span is filtered out: the one around it, which the run has to keep when it goes to the runtime.
+    #[cfg(feature = "tracing")]
+    outer: Option<tracing::Span>,
     /// Until it has left.
     #[cfg(feature = "tracing")]
     client: Option<&'a Client>,
@@ -43,12 +46,16 @@ impl<'a, F: Future<Output: Ending>> Observed<'a, F> {
     pub(super) fn new(observer: &'a Observer, key: Key, client: &'a Client, story: F) -> Self {
         #[cfg(feature = "metrics")]
         observer.figures.describe();
+        #[cfg(feature = "tracing")]
+        let span = span(observer, key);
         let watch = Watch {
             ended: false,
             #[cfg(feature = "metrics")]
             observer,
             #[cfg(feature = "tracing")]
-            span: span(observer, key),
+            outer: span.is_disabled().then(tracing::Span::current),
+            #[cfg(feature = "tracing")]
+            span,
             #[cfg(feature = "tracing")]
             client: Some(client),
             #[cfg(not(all(feature = "metrics", feature = "tracing")))]
@@ -58,12 +65,10 @@ impl<'a, F: Future<Output: Ending>> Observed<'a, F> {
     }
 }
 
-/// Where this one is filtered out the run still has to keep the span around it, which does not go to the runtime.
 #[cfg(feature = "tracing")]
 fn span(observer: &Observer, key: Key) -> tracing::Span {
     let namespace = &*observer.namespace;
-    let span = tracing::info_span!("idempotency", namespace, ?key, outcome = tracing::field::Empty);
-    if span.is_disabled() { tracing::Span::current() } else { span }
+    tracing::info_span!("idempotency", namespace, ?key, outcome = tracing::field::Empty)
 }
 
 impl<F: Future<Output: Ending>> Future for Observed<'_, F> {
@@ -72,7 +77,7 @@ impl<F: Future<Output: Ending>> Future for Observed<'_, F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         #[cfg(feature = "tracing")]
-        let entered = this.watch.span.enter();
+        let entered = this.watch.outer.as_ref().unwrap_or(&this.watch.span).enter();
         #[cfg(feature = "tracing")]
         if this.watch.client.take_if(|client| client.has_left()).is_some() {
             tracing::debug!("client left: the request goes on in the runtime");
@@ -91,12 +96,9 @@ impl Watch<'_> {
         #[cfg(feature = "metrics")]
         self.observer.figures.request(outcome);
         #[cfg(feature = "tracing")]
-        self.span.in_scope(|| {
-            self.span.record("outcome", outcome);
-            match outcome {
-                "mismatch" | "credentials_differ" => tracing::info!(outcome, "key used for another request"),
-                _ => tracing::debug!(outcome, "request answered"),
-            }
+        self.span.record("outcome", outcome).in_scope(|| match outcome {
+            "mismatch" | "credentials_differ" => tracing::info!(outcome, "key used for another request"),
+            _ => tracing::debug!(outcome, "request answered"),
         });
     }
 }

@@ -143,6 +143,7 @@ impl<B: Backend> Lease<B> {
                 Err(error) => {
                     self.observer().unanswered(&self.run.key, &error);
                     if error.changed_nothing() {
+                        self.observer().unsettled(&self.run.key);
                         return None;
                     }
                     break;
