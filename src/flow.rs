@@ -11,8 +11,8 @@ use tower_service::Service;
 use crate::{
     Backend, Key, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
     admission::Admission,
+    answer::{answer, replay},
     capture::{Captured, capture, whole_response},
-    codec::Content,
     error::BoxError,
     future::Client,
     identity::Identity,
@@ -114,38 +114,6 @@ where
             Err(error)
         }
         Err(panic) => unwind(lease, asked.client.has_left(), panic).await,
-    }
-}
-
-/// The answer to a request that does not run.
-fn answer<ResBody>(refusal: Refusal, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
-    match refusal {
-        Refusal::Replay(record) => replay(&record, dialect),
-        Refusal::InProgress => Rejection::InProgress.response(dialect),
-        Refusal::Mismatch => Rejection::Mismatch.response(dialect),
-        Refusal::CredentialsDiffer => Rejection::CredentialsDiffer.response(dialect),
-        Refusal::Unavailable(error) => {
-            let mut response = Rejection::BackendUnavailable.response(dialect);
-            response.extensions_mut().insert(Arc::new(error));
-            response
-        }
-    }
-}
-
-/// The first response, once more.
-fn replay<ResBody>(record: &Record, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
-    match record.content() {
-        Ok(Content::Response(recorded)) => {
-            let mut response = Response::new(ResponseBody::whole(recorded.body, recorded.trailers));
-            *response.status_mut() = recorded.status;
-            *response.headers_mut() = recorded.headers;
-            policy::mark_replayed(response.headers_mut());
-            response.extensions_mut().insert(Outcome::Replayed);
-            response
-        }
-        Ok(Content::OutcomeUnknown) => Rejection::OutcomeUnknown.response(dialect),
-        Ok(Content::Tombstone | Content::Value(_)) => Rejection::NotKept.response(dialect),
-        Err(_) => Rejection::BackendUnavailable.response(dialect),
     }
 }
 
