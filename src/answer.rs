@@ -1,10 +1,15 @@
-//! The layer's own answers, as the service wants them worded.
+//! What a request gets that does not run: the layer's own answers, as the service wants them worded, and replays.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
 
-use crate::{Rejection, ResponseBody, settings::Settings};
+use crate::{
+    Outcome, Record, Rejection, ResponseBody, codec::Content, policy, protocol::Refusal, rejection::Dialect,
+    settings::Settings,
+};
 
 /// Makes the answer that is sent from the answer that the layer would give.
 pub(crate) type Wording = dyn Fn(Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync;
@@ -19,5 +24,37 @@ impl Settings {
         let mut answer = wording(rejection, response.map(|_| document));
         answer.extensions_mut().insert(rejection);
         answer.map(|body| ResponseBody::whole(body, None))
+    }
+}
+
+/// The answer to a request that does not run.
+pub(crate) fn answer<ResBody>(refusal: Refusal, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
+    match refusal {
+        Refusal::Replay(record) => replay(&record, dialect),
+        Refusal::InProgress => Rejection::InProgress.response(dialect),
+        Refusal::Mismatch => Rejection::Mismatch.response(dialect),
+        Refusal::CredentialsDiffer => Rejection::CredentialsDiffer.response(dialect),
+        Refusal::Unavailable(error) => {
+            let mut response = Rejection::BackendUnavailable.response(dialect);
+            response.extensions_mut().insert(Arc::new(error));
+            response
+        }
+    }
+}
+
+/// The first response, once more.
+pub(crate) fn replay<ResBody>(record: &Record, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
+    match record.content() {
+        Ok(Content::Response(recorded)) => {
+            let mut response = Response::new(ResponseBody::whole(recorded.body, recorded.trailers));
+            *response.status_mut() = recorded.status;
+            *response.headers_mut() = recorded.headers;
+            policy::mark_replayed(response.headers_mut());
+            response.extensions_mut().insert(Outcome::Replayed);
+            response
+        }
+        Ok(Content::OutcomeUnknown) => Rejection::OutcomeUnknown.response(dialect),
+        Ok(Content::Tombstone | Content::Value(_)) => Rejection::NotKept.response(dialect),
+        Err(_) => Rejection::BackendUnavailable.response(dialect),
     }
 }

@@ -92,7 +92,11 @@ impl BodyHash {
     pub(crate) fn applies(&self, settings: &Settings, parts: &Parts) -> bool {
         let known =
             settings.scope(parts).is_ok_and(|scope| scope.is_some() || !self.callers_differ || has_caller(parts));
-        known && !grpc::is_any_grpc(&parts.headers)
+        let is_grpc = grpc::is_any_grpc(&parts.headers);
+        if !known && !is_grpc {
+            settings.hint_at_strangers();
+        }
+        known && !is_grpc
     }
 
     /// What a request to which this [applies](Self::applies) is known by. `None`: it has no body.

@@ -124,6 +124,12 @@ impl FingerprintPolicy {
         self
     }
 
+    /// Whether the header `name` counts.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn reads(&self, name: &HeaderName) -> bool {
+        self.headers.contains(name)
+    }
+
     pub(crate) fn fingerprint(&self, parts: &Parts, body: &[u8]) -> Fingerprint {
         let mut digest = Sha256::new();
         let rest: Cow<'_, [u8]> = match &self.base {

@@ -9,12 +9,13 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    Backend, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
+    Backend, Key, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
     admission::Admission,
+    answer::{answer, replay},
     capture::{Captured, capture, whole_response},
-    codec::Content,
     error::BoxError,
     future::Client,
+    identity::Identity,
     layer::Shared,
     panics::{catch_panic, unwind},
     pipe::Recording,
@@ -35,12 +36,12 @@ struct Asked {
     client: Client,
 }
 
-/// Tells the story of one guarded request. Every early return gives the readiness of `inner` back.
+/// Reads a request until its key is known, and guards it then. Every early return gives the readiness of `inner` back.
 pub(crate) async fn guarded<B, S, ReqBody, ResBody>(
     shared: Arc<Shared<B>>,
-    mut inner: S,
+    inner: S,
     admission: Admission,
-    mut parts: request::Parts,
+    parts: request::Parts,
     body: ReqBody,
     client: Client,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
@@ -54,15 +55,36 @@ where
     let (identity, body) = match read(&shared.settings, admission, &parts, body).await {
         Ok(Read::Guard(identity, body)) => (identity, body),
         Ok(Read::Pass(body)) => return pass(inner, parts, body).await,
-        Err(rejection) => return Ok(rejection.response(asked.dialect)),
+        Err(rejection) => return Ok(shared.protocol.observer().refused(rejection).response(asked.dialect)),
     };
-    let fingerprint = shared.settings.fingerprint(&identity, &parts, &body.data);
+    shared.settings.hint_at_cookies(&identity, &parts);
 
     let key = identity.key(&shared.settings.namespace);
+    let story = once(&shared, inner, &asked, identity, key, parts, body);
+    shared.protocol.observer().request(key, &asked.client, story).await
+}
+
+/// Tells the story of a request with a key.
+async fn once<B, S, ReqBody, ResBody>(
+    shared: &Arc<Shared<B>>,
+    mut inner: S,
+    asked: &Asked,
+    identity: Identity,
+    key: Key,
+    mut parts: request::Parts,
+    body: Whole,
+) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+where
+    B: Backend,
+    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Clone,
+    ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
+{
+    let fingerprint = shared.settings.fingerprint(&identity, &parts, &body.data);
     let wait = shared.settings.wait_for(&identity);
-    let lease = match waiting::claim(&shared, &mut inner, key, fingerprint, wait, &asked.client).await? {
+    let lease = match waiting::claim(shared, &mut inner, key, fingerprint, wait, &asked.client).await? {
         Ok(lease) => lease.keep_for(identity.window),
         Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&identity, &error) => {
+            shared.protocol.observer().unprotected(&key);
             return unprotected(inner, parts, body).await;
         }
         Err(refusal) => return Ok(answer(refusal, asked.dialect)),
@@ -75,53 +97,23 @@ where
 
     let handler = catch_panic(async { inner.call(request).await });
     let Some(ended) = shared.settings.on_disconnect.run(&asked.client, handler).await else {
-        lease.fail().await;
-        return Ok(Rejection::OutcomeUnknown.response(asked.dialect)); // which nobody gets
+        let outcome = fail(lease).await;
+        let mut response = Rejection::OutcomeUnknown.response(asked.dialect); // which nobody gets
+        response.extensions_mut().insert(outcome);
+        return Ok(response);
     };
     match ended {
         Ok(Ok(response)) => {
             if hashed && response.headers().contains_key(header::SET_COOKIE) {
                 withhold(&lease);
             }
-            Ok(conclude(&shared, lease, &asked, response).await)
+            Ok(conclude(shared, lease, asked, response).await)
         }
         Ok(Err(error)) => {
             lease.fail().await;
             Err(error)
         }
         Err(panic) => unwind(lease, asked.client.has_left(), panic).await,
-    }
-}
-
-/// The answer to a request that does not run.
-fn answer<ResBody>(refusal: Refusal, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
-    match refusal {
-        Refusal::Replay(record) => replay(&record, dialect),
-        Refusal::InProgress => Rejection::InProgress.response(dialect),
-        Refusal::Mismatch => Rejection::Mismatch.response(dialect),
-        Refusal::CredentialsDiffer => Rejection::CredentialsDiffer.response(dialect),
-        Refusal::Unavailable(error) => {
-            let mut response = Rejection::BackendUnavailable.response(dialect);
-            response.extensions_mut().insert(Arc::new(error));
-            response
-        }
-    }
-}
-
-/// The first response, once more.
-fn replay<ResBody>(record: &Record, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
-    match record.content() {
-        Ok(Content::Response(recorded)) => {
-            let mut response = Response::new(ResponseBody::whole(recorded.body, recorded.trailers));
-            *response.status_mut() = recorded.status;
-            *response.headers_mut() = recorded.headers;
-            policy::mark_replayed(response.headers_mut());
-            response.extensions_mut().insert(Outcome::Replayed);
-            response
-        }
-        Ok(Content::OutcomeUnknown) => Rejection::OutcomeUnknown.response(dialect),
-        Ok(Content::Tombstone | Content::Value(_)) => Rejection::NotKept.response(dialect),
-        Err(_) => Rejection::BackendUnavailable.response(dialect),
     }
 }
 
@@ -160,13 +152,19 @@ where
             return finished(head, Outcome::Executed, ResponseBody::recorded(recording.start(body)));
         }
         Ok(Captured::Broken(body)) => {
-            let kept = lease.keeps_failure() == Some(true);
-            lease.fail().await;
-            return finished(head, if kept { Outcome::Executed } else { Outcome::Released }, body);
+            let outcome = fail(lease).await;
+            return finished(head, outcome, body);
         }
         Err(panic) => unwind(lease, asked.client.has_left(), panic).await,
     };
     store(lease, record, asked.dialect, head, body).await
+}
+
+/// Ends a run that came to nothing.
+async fn fail<B: Backend>(lease: Lease<B>) -> Outcome {
+    let kept = lease.keeps_failure() == Some(true);
+    lease.fail().await;
+    if kept { Outcome::Executed } else { Outcome::Released }
 }
 
 /// Stores the record of a response, and then lets the response go.

@@ -6,6 +6,7 @@ use tower_layer::Layer;
 
 use crate::{
     Backend, BackendFailure, Idempotency, OnDisconnect, Runs,
+    observe::{Kind, Observer},
     protocol::{Protocol, Terms},
     settings::Settings,
     times,
@@ -233,9 +234,10 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 
     fn assemble(backend: Arc<B>, terms: Terms, settings: Settings) -> Self {
+        let observer = Observer::new(Kind::Http, &settings.namespace);
         Self {
             shared: Arc::new(Shared {
-                protocol: Arc::new(Protocol::new(backend, terms)),
+                protocol: Arc::new(Protocol::observed(backend, terms, observer)),
                 settings,
                 waiting_room: WaitingRoom::default(),
             }),

@@ -11,6 +11,7 @@
 #![doc = include_str!("docs/consumers.md")]
 #![doc = include_str!("docs/cancel_safety.md")]
 #![doc = include_str!("docs/backends.md")]
+#![doc = include_str!("docs/observability.md")]
 #![doc = include_str!("docs/features.md")]
 #![doc = include_str!("docs/stability.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -42,6 +43,7 @@ mod key;
 mod key_source;
 mod layer;
 mod names;
+mod observe;
 mod outcome;
 mod outlet;
 mod panics;

@@ -30,6 +30,7 @@ pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Panic
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.
 pub(crate) async fn unwind<B: Backend>(lease: Lease<B>, client_has_left: bool, panic: Panic) -> ! {
+    lease.observer().panicked(&lease.run().key);
     // Once the client has gone nobody asks for another run right now: the key is left to its lease.
     if !client_has_left || lease.keeps_failure().is_some() {
         lease.fail().await;

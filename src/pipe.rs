@@ -19,6 +19,7 @@ use crate::{
     capture::whole_response,
     error::BoxError,
     layer::Shared,
+    observe::in_span,
     outlet::{Outlet, Piece, outlet},
     panics::{catch_panic, unwind},
     policy,
@@ -40,7 +41,7 @@ impl<B: Backend> Recording<B> {
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
         let (client, outlet) = outlet();
-        tokio::spawn(self.run(Box::pin(body), client));
+        tokio::spawn(in_span(self.run(Box::pin(body), client)));
         outlet
     }
 

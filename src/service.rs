@@ -63,6 +63,7 @@ where
             Admission::Reject(rejection) => {
                 let dialect = Dialect::of(&parts.headers);
                 drop(self.take_ready());
+                let rejection = self.shared.protocol.observer().refused(rejection);
                 return ResponseFuture::rejected(self.shared.settings.worded(rejection.response(dialect)));
             }
             admission => admission,

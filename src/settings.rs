@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     /// How long a request waits for the one that it repeats.
     pub(crate) wait: Option<Duration>,
     pub(crate) on_disconnect: OnDisconnect,
+    #[cfg(feature = "tracing")]
+    pub(crate) hints: crate::observe::Hints,
 }
 
 impl Default for Settings {
@@ -50,6 +52,8 @@ impl Default for Settings {
             response_limit: 1 << 20,
             wait: None,
             on_disconnect: OnDisconnect::default(),
+            #[cfg(feature = "tracing")]
+            hints: crate::observe::Hints::default(),
         }
     }
 }

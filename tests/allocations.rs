@@ -102,3 +102,18 @@ async fn a_guarded_request_allocates_little() {
     assert!(first <= 12, "a first request allocates {first} times");
     assert!(replay <= 9, "a replay allocates {replay} times");
 }
+
+/// Also while everything is logged and counted. What a guarded request takes then is up to recorder and subscriber.
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+#[tokio::test]
+async fn a_bypassed_request_allocates_nothing_under_observation() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink);
+    let _logging = tracing::subscriber::set_default(subscriber.finish());
+    let hash = BodyHash::per_caller(Duration::from_secs(1));
+    let mut service = layer().or_body_hash(hash).layer(Bare);
+    allocations(&mut service, post(None)); // which warns
+    assert_eq!(allocations(&mut service, post(None)), 0);
+    println!("allocations under observation: first {}, replay {}", least(&mut service, "k"), least(&mut service, "k"));
+}

@@ -161,7 +161,7 @@ fn every_command_names_targets_and_features_that_exist() {
         "--example" => Some(is_target("examples", name)),
         "--test" => Some(is_target("tests", name)),
         "--bench" => Some(is_target("benches", name)),
-        "--features" => Some(manifest.contains(&format!("\n{name} = ["))),
+        "--features" => Some(name.split(',').all(|name| manifest.contains(&format!("\n{name} = [")))),
         _ => None,
     };
     let mut missing = Vec::new();

@@ -200,6 +200,36 @@ fn the_commands_that_the_hyper_example_prints_show_what_it_says() {
     assert_eq!(shell(stream), "run 2 counts: 1, 2, 3\n");
 }
 
+#[cfg(all(feature = "axum", feature = "metrics", feature = "tracing"))]
+#[test]
+fn the_commands_that_the_observability_example_prints_show_what_it_says() {
+    let example = Example::start("observability", &[], 4);
+    let [five_posts, mismatch, leave, metrics] = &example.commands[..] else {
+        panic!("four commands: {:?}", example.commands)
+    };
+    assert_eq!(shell(five_posts), "payment 1\n".repeat(5));
+    assert!(shell(mismatch).contains(r#""status":422"#));
+    assert_eq!(shell(leave), "payment 2\n");
+    let metrics = shell(metrics);
+    let lines: Vec<_> = metrics.lines().collect();
+    let labels = r#"kind="http",namespace="payments""#;
+    let counted = |outcome| format!("idempotency_requests_total{{{labels},outcome=\"{outcome}\"}}");
+    for line in [
+        format!("{} 2", counted("executed")),
+        format!("{} 5", counted("replayed")),
+        format!("{} 1", counted("mismatch")),
+        format!("idempotency_runs{{{labels}}} 0"),
+        format!("idempotency_waiters{{{labels}}} 0"),
+        format!("idempotency_record_bytes_count{{{labels}}} 2"),
+    ] {
+        assert!(lines.contains(&&*line), "no {line} in {metrics}");
+    }
+    for (name, count) in [("claim", 8), ("complete", 2), ("wait", 5)] {
+        let line = format!("idempotency_{name}_seconds_count{{{labels}}} {count}");
+        assert!(lines.contains(&&*line), "no {line} in {metrics}");
+    }
+}
+
 #[cfg(feature = "json")]
 #[test]
 fn the_commands_that_the_webhooks_example_prints_show_what_it_says() {

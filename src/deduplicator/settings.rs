@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Deduplicator;
 use crate::{
     Backend,
+    observe::{Kind, Observer},
     protocol::{Protocol, Terms},
     times,
 };
@@ -12,9 +13,8 @@ use crate::{
 impl<B: Backend> Deduplicator<B> {
     /// Separates the keys of this consumer from those of other consumers and services on the same backend: each
     /// consumer of a message runs once. Default: empty.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
-        self
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), ..self }.with(|_| {})
     }
 
     /// How long a record lives, and with it the promise not to run its message again: at least as long as the queue may
@@ -91,6 +91,8 @@ impl<B: Backend> Deduplicator<B> {
     fn with(self, change: impl FnOnce(&mut Terms)) -> Self {
         let mut terms = self.protocol.terms().clone();
         change(&mut terms);
-        Self { protocol: Arc::new(Protocol::new(Arc::clone(self.protocol.backend()), terms)), ..self }
+        let observer = Observer::new(Kind::Message, &self.namespace);
+        let protocol = Protocol::observed(Arc::clone(self.protocol.backend()), terms, observer);
+        Self { protocol: Arc::new(protocol), ..self }
     }
 }

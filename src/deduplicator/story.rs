@@ -9,13 +9,13 @@ use super::{
     message::Identity,
 };
 use crate::{
-    Backend, Record, Run,
+    Backend, Record, Rejection, Run,
     future::Client,
     panics::{catch_panic, unwind},
     protocol::{Lease, Protocol, Refusal, Word},
 };
 
-/// Tells the story of one message.
+/// Runs the handler of a message that can be told from others, under the eyes of the operator.
 pub(super) async fn process<B, V, E, H, F>(
     protocol: Arc<Protocol<B>>,
     identity: Option<Identity>,
@@ -29,8 +29,29 @@ where
     H: FnOnce(Run) -> F,
     F: Future<Output = Result<V, E>>,
 {
-    let identity = identity.ok_or(RunError::KeyMissing)?;
-    let lease = match claim(&protocol, &identity, wait, &client).await {
+    let observer = protocol.observer();
+    let Some(identity) = identity else {
+        observer.refused(Rejection::KeyMissing);
+        return Err(RunError::KeyMissing);
+    };
+    observer.request(identity.key, &client, run(&protocol, identity, wait, handler, &client)).await
+}
+
+/// Tells the story of one message.
+async fn run<B, V, E, H, F>(
+    protocol: &Arc<Protocol<B>>,
+    identity: Identity,
+    wait: Option<Duration>,
+    handler: H,
+    client: &Client,
+) -> Result<Processed, RunError<E>>
+where
+    B: Backend,
+    V: AsRef<[u8]>,
+    H: FnOnce(Run) -> F,
+    F: Future<Output = Result<V, E>>,
+{
+    let lease = match claim(protocol, &identity, wait, client).await {
         Ok(lease) => lease,
         Err(refusal) => return refused(refusal),
     };

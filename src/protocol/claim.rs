@@ -11,7 +11,7 @@ use super::{
     refusal,
     retry::{Patience, answered},
 };
-use crate::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Token};
+use crate::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Token, observe::Stopwatch};
 
 /// Claims are made again with a fresh token when their lease is over before the handler could start.
 const ROUNDS: usize = 3;
@@ -31,7 +31,10 @@ impl<B: Backend> Protocol<B> {
             Some(busy) => Some(self.meet(busy, key, &fingerprint).await?),
             None => None,
         };
-        match self.ask(key, fingerprint).await {
+        let stopwatch = Stopwatch::start();
+        let answer = self.ask(key, fingerprint).await;
+        self.observer.claimed(stopwatch, &key, answer.as_ref().err());
+        match answer {
             Ok(Claimed::Run(run)) => {
                 let lease = Lease::begin(self, run, counted);
                 lead.into_iter().for_each(|lead| lead.hold(lease.run()));

@@ -10,7 +10,10 @@ use super::{
     census::Counted,
     retry::{Patience, answered},
 };
-use crate::{Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Ownership, Record};
+use crate::{
+    Backend, BackendError, BackendErrorKind, Entry, Fingerprint, Ownership, Record,
+    observe::{Observer, Stopwatch, in_span},
+};
 
 /// A claim that this process holds. It is renewed until [`complete`](Self::complete) or [`release`](Self::release) is
 /// *answered*, or until it is dropped: then the claim stays until its lease ends.
@@ -46,6 +49,7 @@ enum Verdict {
 impl<B: Backend> Lease<B> {
     pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun, counted: Counted) -> Self {
         let run = Arc::new(run);
+        protocol.observer.run_begins();
         protocol.renew_after(&run, run.started);
         Self { protocol: Arc::clone(protocol), run, retention: protocol.terms.retention, _counted: counted }
     }
@@ -65,6 +69,10 @@ impl<B: Backend> Lease<B> {
     pub(crate) fn keeps_failure(&self) -> Option<bool> {
         let word = self.run.word().map(|word| word != Word::Release);
         word.or(self.protocol.terms.at_most_once.then_some(true))
+    }
+
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.protocol.observer
     }
 
     pub(crate) fn run(&self) -> &Arc<LiveRun> {
@@ -90,7 +98,10 @@ impl<B: Backend> Lease<B> {
     /// Sent even when the lease is thought lost: an expired claim that nobody took over can still be completed.
     pub async fn complete(self, record: Record) -> Completion {
         let (protocol, run) = (Arc::clone(&self.protocol), Arc::clone(&self.run));
-        match self.settle(Verdict::Complete(record)).await {
+        let (stopwatch, size) = (Stopwatch::start(), record.size());
+        let settled = self.settle(Verdict::Complete(record)).await;
+        protocol.observer.completed(stopwatch, size);
+        match settled {
             Some(Ownership::Held) => Completion::Stored,
             Some(Ownership::Lost) => protocol.reread(&run).await,
             None => Completion::Unanswered,
@@ -129,12 +140,18 @@ impl<B: Backend> Lease<B> {
                     return Some(ownership);
                 }
                 Err(error) if self.fall_back(&mut verdict, &error) => {}
-                Err(error) if error.changed_nothing() => return None,
-                Err(_) => break,
+                Err(error) => {
+                    self.observer().unanswered(&self.run.key, &error);
+                    if error.changed_nothing() {
+                        self.observer().unsettled(&self.run.key);
+                        return None;
+                    }
+                    break;
+                }
             }
         }
         drop(self.protocol.part(&self.run));
-        tokio::spawn(self.settle_behind(verdict));
+        tokio::spawn(in_span(self.settle_behind(verdict)));
         None
     }
 
@@ -145,10 +162,11 @@ impl<B: Backend> Lease<B> {
             match answered(patience, || self.send(&verdict)).await {
                 Ok(_) => return,
                 Err(error) if self.fall_back(&mut verdict, &error) => {}
-                Err(error) if error.changed_nothing() => return,
+                Err(error) if error.changed_nothing() => break,
                 Err(_) => {}
             }
         }
+        self.observer().unsettled(&self.run.key);
     }
 
     /// A record that the backend can never keep becomes a tombstone: the run must not be repeated for its size.
@@ -167,7 +185,13 @@ impl<B: Backend> Lease<B> {
         let backend = &self.protocol.backend;
         let LiveRun { key, token, .. } = &*self.run;
         match verdict {
-            Verdict::Complete(record) => backend.complete(key, *token, record, self.retention).await,
+            Verdict::Complete(record) => {
+                let ownership = backend.complete(key, *token, record, self.retention).await?;
+                if ownership == Ownership::Lost {
+                    self.protocol.lose(&self.run);
+                }
+                Ok(ownership)
+            }
             Verdict::Release => backend.release(key, *token).await.map(|()| Ownership::Held),
         }
     }
@@ -175,6 +199,7 @@ impl<B: Backend> Lease<B> {
 
 impl<B: Backend> Drop for Lease<B> {
     fn drop(&mut self) {
+        self.observer().run_ends();
         self.protocol.live.remove(&self.run);
         drop(self.protocol.part(&self.run));
     }

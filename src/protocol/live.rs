@@ -87,8 +87,9 @@ impl LiveRun {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+    /// Whether that is news.
+    pub(super) fn lose(&self) -> bool {
+        !self.lost.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn is_lost(&self) -> bool {

@@ -26,7 +26,11 @@ use self::{
     retry::Patience,
 };
 pub(crate) use self::{census::Census, live::LiveRun, word::Word};
-use crate::{Backend, BackendError, Entry, Fingerprint, Record, fingerprint::Difference};
+use crate::{
+    Backend, BackendError, Entry, Fingerprint, Record,
+    fingerprint::Difference,
+    observe::{Kind, Observer},
+};
 
 /// Releases that are sent behind a refused request, at most, per layer. Beyond it the lease has to end the claim.
 const BEHIND: usize = 1024;
@@ -75,6 +79,7 @@ pub struct Protocol<B> {
     behind: Arc<Semaphore>,
     /// `None`: the backend is as near.
     busy: Option<BusyKeys>,
+    observer: Observer,
 }
 
 /// Why a request does not run.
@@ -95,6 +100,11 @@ pub enum Refusal {
 impl<B: Backend> Protocol<B> {
     /// A protocol over `backend` without any run.
     pub fn new(backend: Arc<B>, terms: Terms) -> Self {
+        Self::observed(backend, terms, Observer::new(Kind::Message, ""))
+    }
+
+    /// The same, which tells `observer` what happens.
+    pub(crate) fn observed(backend: Arc<B>, terms: Terms, observer: Observer) -> Self {
         Self {
             busy: (!backend.is_local()).then(BusyKeys::default),
             backend,
@@ -102,7 +112,12 @@ impl<B: Backend> Protocol<B> {
             live: Arc::default(),
             census: Arc::default(),
             behind: Arc::new(Semaphore::new(BEHIND)),
+            observer,
         }
+    }
+
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     pub(crate) fn backend(&self) -> &Arc<B> {

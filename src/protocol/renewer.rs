@@ -46,8 +46,10 @@ impl<B: Backend> Protocol<B> {
     }
 
     /// Duplicates do not hear from this process any more that the key is held.
-    fn lose(&self, run: &Arc<LiveRun>) {
-        run.lose();
+    pub(super) fn lose(&self, run: &Arc<LiveRun>) {
+        if run.lose() {
+            self.observer.lease_lost(&run.key);
+        }
         drop(self.part(run));
     }
 }
