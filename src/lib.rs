@@ -73,8 +73,14 @@ mod whole;
 #[cfg(feature = "redis")]
 pub use redis;
 
+/// The client that [`PostgresBackend`] works with: turn on its features (TLS) in your own `Cargo.toml`.
+#[cfg(feature = "postgres")]
+pub use sqlx;
+
 #[cfg(feature = "memory")]
 pub use self::backend::MemoryBackend;
+#[cfg(feature = "postgres")]
+pub use self::backend::PostgresBackend;
 #[cfg(feature = "redis")]
 pub use self::backend::{RedisBackend, RedisConnection};
 #[cfg(feature = "axum")]

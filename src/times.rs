@@ -30,6 +30,12 @@ pub(crate) fn backend_timeout(length: Duration) -> Duration {
     possible("a backend time-out", length, Duration::from_millis(1))
 }
 
+#[cfg(feature = "postgres")]
+#[track_caller]
+pub(crate) fn interval(length: Duration) -> Duration {
+    possible("an interval", length, Duration::from_millis(1))
+}
+
 #[track_caller]
 pub(crate) fn wait(length: Duration) -> Duration {
     possible("a wait", length, Duration::from_millis(1))

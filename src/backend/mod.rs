@@ -1,10 +1,18 @@
 //! The [`Backend`] trait and its laws.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod board;
 mod boxed;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod subscription;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod watch;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -13,6 +21,8 @@ use tokio::time::Instant;
 pub use self::boxed::BoxBackend;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryBackend;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresBackend;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBackend, RedisConnection};
 use crate::{BackendError, Fingerprint, Key, Record, Token};
