@@ -9,11 +9,17 @@ use sqlx::{
     query::Query,
 };
 
+use tokio::time::sleep;
+
 use super::failure::{ends_connection, in_time, is_conflict};
 use crate::BackendError;
 
-/// How often a statement is sent that the server gives up for the sake of another one.
-const SENDINGS: usize = 5;
+/// How often a statement is sent that the server gives up for the sake of another one. With `SERIALIZABLE` as the default
+/// of transactions that happens often in a crowd.
+const SENDINGS: usize = 20;
+
+/// The longest pause in between.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends the statement that `query` makes, and returns the row that it answers with, if there is one.
 ///
@@ -34,6 +40,7 @@ pub(super) async fn ask<'a>(
                 return answer;
             }
             sendings += 1;
+            sleep(PAUSE.mul_f64(rand::random())).await;
         }
     };
     in_time(limit, answer).await
