@@ -6,6 +6,7 @@ mod behaviour;
 mod clean_up;
 mod crashes;
 mod laws;
+mod lost_replies;
 mod pools;
 mod refusals;
 #[path = "../servers/mod.rs"]

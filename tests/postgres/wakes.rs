@@ -14,7 +14,7 @@ use tower_idempotency::{
 
 use crate::{
     behaviour::support::until_some,
-    support::{LONG, Server, backend_at},
+    support::{Fate, LONG, Proxy, Server, backend_at},
 };
 
 const CHANNEL: &str = "tower_idempotency";
@@ -168,4 +168,20 @@ async fn who_cannot_subscribe_waits_all_the_same() {
     complete(&node, key, token).await;
     assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
     until_locked(&server, 0, 0).await;
+}
+
+/// Behind this proxy `LISTEN` succeeds, and no notice arrives: as behind a pooler of transactions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_hears_nothing_does_not_rely_on_notices() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(&server, |_| Fate::Pass).await;
+    let node = backend_at(proxy.pool(5), "wakes").await;
+    let key = Key::new("", "order-1");
+    let token = claim(&node, key).await;
+    let waiter = wait(&node, key);
+    let probes = || proxy.count(|statement| statement == "SELECT pg_notify($1, $2)");
+    until_some("it has tried to hear itself twice", async || (probes() >= 2).then_some(())).await;
+    until_locked(&server, 0, 0).await;
+    complete(&node, key, token).await;
+    assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
 }

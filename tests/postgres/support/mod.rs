@@ -1,5 +1,6 @@
 //! Real servers, and backends over them.
 
+mod proxy;
 mod server;
 
 use std::sync::{
@@ -9,7 +10,10 @@ use std::sync::{
 
 use tower_idempotency::{PostgresBackend, sqlx::PgPool};
 
-pub(crate) use self::server::Server;
+pub(crate) use self::{
+    proxy::{Fate, Proxy},
+    server::Server,
+};
 pub(crate) use crate::servers::{Application, LONG};
 
 /// The server of those tests that leave it as they found it. It ends with the test process.

@@ -62,6 +62,10 @@ impl Server {
         panic!("no port could be had for a PostgreSQL server");
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// How to connect to it.
     pub(crate) fn address(&self) -> PgConnectOptions {
         address_at(self.port)
