@@ -13,7 +13,7 @@ use tower_idempotency::{
 };
 
 use crate::{
-    behaviour::support::until_some,
+    behaviour::support::{bounded, until_some},
     support::{Fate, LONG, Proxy, Server, backend_at},
 };
 
@@ -71,7 +71,7 @@ async fn is_told(end: impl AsyncFn(&PostgresBackend, Key, Token), left: Option<E
     // Nobody waits for this one, so that nothing is said of it.
     end(&node, unwaited, token_of_unwaited).await;
     end(&node, key, token).await;
-    assert_eq!(listener.recv().await.unwrap().payload(), key.to_string());
+    assert_eq!(bounded(listener.recv()).await.unwrap().payload(), key.to_string());
     assert_eq!(waiter.await.unwrap(), left);
     until_locked(&server, 0, 0).await;
 }
