@@ -13,6 +13,8 @@ const MIGRATION: &str = include_str!("migration.sql");
 /// The statements over one table.
 #[derive(Debug)]
 pub(super) struct Statements {
+    /// The table's name, quoted.
+    pub(super) table: String,
     pub(super) claim: String,
     pub(super) renew: String,
     pub(super) complete: String,
@@ -27,6 +29,7 @@ impl Statements {
     pub(super) fn new(table: &Table) -> Self {
         let name = table.name();
         Self {
+            table: name.to_owned(),
             claim: claim(name),
             renew: format!(
                 "UPDATE {name} SET expires_at = clock_timestamp() + $3
