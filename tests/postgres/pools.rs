@@ -9,7 +9,7 @@ use tower_idempotency::{
 
 use crate::{
     behaviour::support::{Counting, Handler, until},
-    support::{Application, LONG, SHARED, backend_at, fresh_table},
+    support::{Application, Fate, LONG, Proxy, SHARED, backend_at, fresh_table},
 };
 
 async fn claim(backend: &PostgresBackend, text: &str) -> Result<Claim, BackendErrorKind> {
@@ -39,6 +39,20 @@ async fn a_pool_that_is_exhausted_refuses_claims_and_serves_holders() {
     handler.open();
     first.await.unwrap().assert_is_first_of(1);
     drop(held);
+    node.pay_in_the_end("order-1").await.assert_is_replay_of(1);
+    assert_eq!(handler.runs(), 1);
+}
+
+/// Longer than the layer is patient with a command: half of its time-out of a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_take_long_to_make_are_made_in_the_end() {
+    let (proxy, table) =
+        (Proxy::connecting_in(Duration::from_millis(800), &SHARED, |_| Fate::Pass).await, fresh_table());
+    backend_at(SHARED.pool(1), &table).await;
+    let backend = PostgresBackend::new(proxy.pool(3)).table(&table);
+    let handler = Handler::payments();
+    let node = Application::start(&handler, IdempotencyLayer::new(backend).lease(LONG)).await;
+    node.pay_in_the_end("order-1").await;
     node.pay_in_the_end("order-1").await.assert_is_replay_of(1);
     assert_eq!(handler.runs(), 1);
 }

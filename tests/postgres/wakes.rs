@@ -149,22 +149,20 @@ async fn a_wait_outlives_its_subscription_which_comes_back() {
     }
 }
 
-/// A server that has no connection left for a subscription.
+/// Whoever may not hold a key's lock polls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_cannot_subscribe_waits_all_the_same() {
+async fn who_may_not_lock_waits_all_the_same() {
     let server = Server::start(&[]);
-    let owner = server.pool(1);
-    owner
-        .execute("CREATE ROLE payments LOGIN CONNECTION LIMIT 2; GRANT ALL ON SCHEMA public TO payments")
-        .await
-        .unwrap();
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(server.address().username("payments"));
+    let forbid = "CREATE ROLE payments LOGIN; GRANT ALL ON SCHEMA public TO payments;
+        REVOKE EXECUTE ON FUNCTION pg_advisory_lock_shared(bigint) FROM PUBLIC";
+    server.pool(1).execute(forbid).await.unwrap();
+    let pool = PgPoolOptions::new().connect_lazy_with(server.address().username("payments"));
     let node = backend_at(pool, "wakes").await;
-    // Both connections are open now.
-    node.ping().await.unwrap();
     let key = Key::new("", "order-1");
     let token = claim(&node, key).await;
     let waiter = wait(&node, key);
+    let refusal = "permission denied for function pg_advisory_lock_shared";
+    until_some("it is refused the lock", async || server.output().contains(refusal).then_some(())).await;
     complete(&node, key, token).await;
     assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
     until_locked(&server, 0, 0).await;

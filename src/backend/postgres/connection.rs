@@ -62,8 +62,20 @@ pub(super) async fn ping(pool: &PgPool, limit: Duration) -> Result<(), BackendEr
 struct Line(Option<PoolConnection<Postgres>>);
 
 impl Line {
+    /// Takes a connection, and makes one if there is none.
+    ///
+    /// That has a task of its own: to connect may take longer than a caller is patient, and if it ended with its caller,
+    /// none would ever be made.
     async fn take(pool: &PgPool) -> Result<Self, Error> {
-        Ok(Self(Some(pool.acquire().await?)))
+        let connects = pool.num_idle() == 0 && pool.size() < pool.options().get_max_connections();
+        let connection = if connects {
+            let pool = pool.clone();
+            let connecting = tokio::spawn(async move { pool.acquire().await });
+            connecting.await.map_err(|_| Error::WorkerCrashed)?
+        } else {
+            pool.acquire().await
+        };
+        Ok(Self(Some(connection?)))
     }
 
     fn connection(&mut self) -> Result<&mut sqlx::PgConnection, Error> {

@@ -4,11 +4,13 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, sink},
     net::{TcpListener, TcpStream},
+    time::sleep,
 };
 use tower_idempotency::sqlx::{
     PgPool,
@@ -44,6 +46,15 @@ type Plan = dyn Fn(&str) -> Fate + Send + Sync;
 impl Proxy {
     /// Puts a proxy in front of `server`. `plan` decides on each statement as it comes.
     pub(crate) async fn start(server: &Server, plan: impl Fn(&str) -> Fate + Send + Sync + 'static) -> Self {
+        Self::connecting_in(Duration::ZERO, server, plan).await
+    }
+
+    /// Puts a proxy in front of `server` through which it takes `delay` to connect.
+    pub(crate) async fn connecting_in(
+        delay: Duration,
+        server: &Server,
+        plan: impl Fn(&str) -> Fate + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (seen, plan): (Seen, Arc<Plan>) = (Arc::default(), Arc::new(plan));
@@ -53,7 +64,10 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let (seen, plan) = (Arc::clone(&seen), Arc::clone(&plan));
                 // An error closes both connections, which is all there is to do.
-                tokio::spawn(async move { relay(client, server, &seen, &*plan).await });
+                tokio::spawn(async move {
+                    sleep(delay).await;
+                    relay(client, server, &seen, &*plan).await
+                });
             }
         });
         proxy

@@ -109,7 +109,8 @@ impl Server {
         panic!("PostgreSQL does not start:\n{}", self.output());
     }
 
-    fn output(&self) -> String {
+    /// What it has said since it was started.
+    pub(crate) fn output(&self) -> String {
         fs::read_to_string(self.directory.join("output")).unwrap_or_default()
     }
 
