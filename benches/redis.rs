@@ -9,6 +9,8 @@
 #[allow(dead_code)]
 #[path = "../tests/redis/support/server.rs"]
 mod server;
+#[path = "../tests/servers/supervisor.rs"]
+mod servers;
 
 use std::{
     convert::Infallible,

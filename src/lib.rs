@@ -76,6 +76,12 @@ mod whole;
 #[cfg(feature = "redis")]
 pub use redis;
 
+/// The client that [`PostgresBackend`] works with: turn on its features (TLS) in your own `Cargo.toml`.
+#[cfg(feature = "postgres")]
+pub use sqlx;
+
+#[cfg(feature = "postgres")]
+pub use self::backend::PostgresBackend;
 #[cfg(feature = "memory")]
 pub use self::backend::{CachedBackend, MemoryBackend};
 #[cfg(feature = "redis")]

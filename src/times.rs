@@ -37,6 +37,12 @@ pub(crate) fn max_age(length: Duration) -> Duration {
     possible("a max_age", length, Duration::from_millis(10))
 }
 
+#[cfg(feature = "postgres")]
+#[track_caller]
+pub(crate) fn interval(length: Duration) -> Duration {
+    possible("an interval", length, Duration::from_millis(1))
+}
+
 #[track_caller]
 pub(crate) fn wait(length: Duration) -> Duration {
     possible("a wait", length, Duration::from_millis(1))

@@ -6,6 +6,9 @@
 #[allow(dead_code)]
 #[path = "redis/support/server.rs"]
 mod server;
+#[cfg(feature = "redis")]
+#[path = "servers/supervisor.rs"]
+mod servers;
 
 #[cfg(feature = "redis")]
 use std::thread;

@@ -1,18 +1,28 @@
 //! The [`Backend`] trait and its laws.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod board;
 mod boxed;
 #[cfg(feature = "memory")]
 mod cached;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod subscription;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod watch;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 pub use self::boxed::BoxBackend;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresBackend;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBackend, RedisConnection};
 #[cfg(feature = "memory")]

@@ -19,6 +19,8 @@ mod outage;
 mod processes;
 mod redis6;
 mod scripts;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod starvation;
 mod support;
 mod tls;

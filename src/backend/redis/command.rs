@@ -1,6 +1,9 @@
 //! The commands: one round trip each.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use redis::{Cmd, RedisResult, Value, aio::ConnectionLike, cmd};
 use tokio::time::Instant;
@@ -12,7 +15,13 @@ use super::{
     value::{self, Stored},
 };
 use crate::{
-    Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token, key::hex_digits,
+    Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token,
+    backend::{
+        board::Board,
+        subscription::subscribe,
+        watch::{self, Watched},
+    },
+    key::hex_digits,
 };
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend<C> {
@@ -89,7 +98,23 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
     }
 
     async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
-        self.wait_for(key, deadline).await
+        watch::wait(self, key, deadline).await
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Watched for RedisBackend<C> {
+    fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    fn patience(&self) -> Duration {
+        self.timeout
+    }
+
+    fn listen(&self) {
+        if let Some(channel) = &self.channel {
+            self.board.listen(|board| subscribe(board, channel.clone()));
+        }
     }
 }
 
@@ -136,7 +161,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
 
     /// The channel and the message by which a script tells that a key is no longer in progress.
     fn write_notice(&self, call: &mut Cmd, key: &Key) {
-        call.arg(self.board.source().map_or("", |source| &source.channel)).arg(key.as_bytes());
+        call.arg(self.channel.as_ref().map_or("", |channel| &channel.name)).arg(key.as_bytes());
     }
 }
 

@@ -1,6 +1,5 @@
 //! [`RedisBackend`]: claims and records in Redis.
 
-mod board;
 mod command;
 mod connect;
 mod connection;
@@ -11,7 +10,6 @@ mod script;
 mod socket;
 mod subscriber;
 mod value;
-mod wait;
 
 use std::{
     fmt,
@@ -23,10 +21,8 @@ use std::{
 use redis::Client;
 
 pub use self::connection::RedisConnection;
-use self::{
-    board::{Board, Source},
-    link::Locate,
-};
+use self::{link::Locate, subscriber::Channel};
+use super::board::Board;
 use crate::times;
 
 /// A [`Backend`](crate::Backend) in Redis: one run per key, over any number of processes.
@@ -91,6 +87,8 @@ pub struct RedisBackend<C = RedisConnection> {
     prefix: Arc<str>,
     /// Those who wait here, for keys with this prefix.
     board: Arc<Board>,
+    /// Where those who wait are told. `None`: nowhere, and they poll.
+    channel: Option<Channel>,
     timeout: Duration,
     /// Whether the server refused `SET` with NX and GET, as those before Redis 7 do.
     lacks_nx_get: Arc<AtomicBool>,
@@ -108,7 +106,8 @@ impl<C> RedisBackend<C> {
             claims,
             owner,
             prefix: "idempotency:".into(),
-            board: Arc::new(Board::new(None)),
+            board: Arc::default(),
+            channel: None,
             timeout: Duration::from_secs(1),
             lacks_nx_get: Arc::default(),
         }
@@ -120,7 +119,7 @@ impl<C> RedisBackend<C> {
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.prefix = prefix.into();
-        let locate = self.board.source().map(|source| Arc::clone(&source.locate));
+        let locate = self.channel.take().map(|channel| channel.locate);
         self.listen_by(locate)
     }
 
@@ -136,8 +135,10 @@ impl<C> RedisBackend<C> {
     }
 
     fn listen_by(mut self, locate: Option<Locate>) -> Self {
-        let channel = format!("{}done", self.prefix);
-        self.board = Arc::new(Board::new(locate.map(|locate| Source { locate, channel })));
+        let name = format!("{}done", self.prefix);
+        self.channel = locate.map(|locate| Channel { locate, name: name.into() });
+        // Whoever has another prefix or channel shares no waiters.
+        self.board = Arc::default();
         self
     }
 

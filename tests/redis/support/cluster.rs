@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 use redis::{cluster::ClusterClient, cluster_async::ClusterConnection};
 use tower_idempotency::RedisBackend;
 
-use super::{
-    server::{Server, free_port},
-    wait_until,
-};
+use super::server::Server;
+use crate::servers::{free_port, wait_until};
 
 /// Three servers; each serves a third of the slots.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use axum::{
     extract::State,
     routing::{get, post, put},
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -26,8 +26,8 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tower_idempotency::IdempotencyLayer;
 
-use super::backend_at;
-use crate::behaviour::support::{Answer, Client, payment, request, until_some};
+use super::{backend_at, order};
+use crate::behaviour::support::{Answer, Client, request, until_some};
 
 /// Tells a process of the tests that it is a node, and what it needs for that.
 const ROLE: &str = "TOWER_IDEMPOTENCY_NODE";
@@ -121,13 +121,6 @@ pub(crate) async fn runs_of(nodes: &[Node]) -> HashMap<String, usize> {
         }
     }
     all
-}
-
-/// The same payment, whichever node it is sent to.
-pub(crate) fn order(key: &str) -> Request<Body> {
-    let mut order = payment(key);
-    order.headers_mut().insert(header::HOST, HeaderValue::from_static("example.com"));
-    order
 }
 
 /// Serves, where this process was started as a node, until the one that started it has ended. Returns at once where it

@@ -1,41 +1,21 @@
 //! One real `redis-server` process.
 
 use std::{
+    ffi::OsString,
     fs,
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
-    os::unix::process::CommandExt,
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    path::PathBuf,
+    process::Command,
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
 use redis::{FromRedisValue, RedisResult};
 
+use crate::servers::{Supervisor, free_port, fresh_directory};
+
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Starts the server and signals it, as the lines of its input say. It alone knows the process as its child, so no signal
-/// can meet another process that was given the same id. Its input ends with the test process, however that ends: then it
-/// ends the server and removes the directory.
-const SUPERVISOR: &str = r#"
-directory=$1; shift
-while read -r word; do
-    case $word in
-        start) redis-server "$@" >/dev/null 2>&1 & server=$!; echo "$server" ;;
-        KILL) kill -s KILL "$server"; wait "$server" 2>/dev/null; echo gone ;;
-        *) kill -s "$word" "$server"; echo done ;;
-    esac
-done
-kill -s KILL "$server" 2>/dev/null
-wait "$server" 2>/dev/null
-rm -rf "$directory"
-"#;
 
 /// A server with a port and a directory of its own. It ends when this is dropped, or with the test process.
 #[derive(Debug)]
@@ -65,7 +45,9 @@ impl Server {
             let common = ["bind 127.0.0.1", "protected-mode no", "logfile log", "daemonize no"].map(str::to_owned);
             let lines = [&common[..], &lines(port), &[format!("dir {}", directory.display())]].concat();
             fs::write(directory.join("redis.conf"), lines.join("\n")).unwrap();
-            let supervisor = Mutex::new(Supervisor::new(&directory, arguments));
+            let mut command = vec!["redis-server".into(), directory.join("redis.conf").into_os_string()];
+            command.extend(arguments.iter().map(OsString::from));
+            let supervisor = Mutex::new(Supervisor::new(&directory, "KILL", &command));
             let server = Self { supervisor, port, directory };
             if server.begin() {
                 return server;
@@ -148,63 +130,6 @@ impl Server {
     fn order(&self, word: &str) -> String {
         self.supervisor.lock().unwrap().order(word)
     }
-}
-
-#[derive(Debug)]
-struct Supervisor {
-    shell: Child,
-    /// `None`: the shell has been told to end.
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Supervisor {
-    fn new(directory: &Path, arguments: &[&str]) -> Self {
-        let mut shell = Command::new("sh")
-            .args(["-c", SUPERVISOR, "supervisor"])
-            .args([directory, &directory.join("redis.conf")])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // What interrupts the tests must not reach the shell, which has to end the server.
-            .process_group(0)
-            .spawn()
-            .expect("there is a shell");
-        let orders = shell.stdin.take();
-        let answers = BufReader::new(shell.stdout.take().expect("it is piped"));
-        Self { shell, orders, answers }
-    }
-
-    fn order(&mut self, word: &str) -> String {
-        let orders = self.orders.as_mut().expect("the server has not ended");
-        writeln!(orders, "{word}").expect("the supervisor lives as long as the test");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        answer.trim_end().to_owned()
-    }
-}
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        self.orders = None;
-        let _ = self.shell.wait();
-    }
-}
-
-/// A port that nobody listens on, below those that systems give to outgoing connections: a server that is restarted has
-/// to find its port free.
-pub(crate) fn free_port() -> u16 {
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(|| rand::random_range(10_000..32_000)).find(free).expect("the iterator does not end")
-}
-
-fn fresh_directory() -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("tower-idempotency-{}-{number}", std::process::id()));
-    let _ = fs::remove_dir_all(&directory); // left behind by an earlier process of the same id
-    fs::create_dir(&directory).unwrap();
-    directory
 }
 
 fn assert_can_start() {

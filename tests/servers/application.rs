@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use axum::{Router, body::Body, routing::post};
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode, header};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tower_idempotency::{Backend, IdempotencyLayer};
 
-use super::order;
-use crate::behaviour::support::{Answer, Client, Handler, serve};
+use crate::behaviour::support::{Answer, Client, Handler, payment, serve};
 
 /// One node of an application, and a client of it.
 #[derive(Debug, Clone)]
@@ -68,3 +67,10 @@ impl Application {
 
 /// Longer than any test takes: what happens in time does not happen because a lease has ended.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
+
+/// The same payment, whichever node it is sent to.
+pub(crate) fn order(key: &str) -> Request<Body> {
+    let mut order = payment(key);
+    order.headers_mut().insert(header::HOST, HeaderValue::from_static("example.com"));
+    order
+}

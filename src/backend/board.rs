@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry as Place},
     fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -15,7 +15,6 @@ use tokio::{
     time::Instant,
 };
 
-use super::{link::Locate, subscriber};
 use crate::{BackendError, Entry, Key};
 
 /// What the waiters of a key are told.
@@ -27,20 +26,16 @@ pub(super) struct Waiter {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-/// The waiters of this process, key by key. Each key that is waited for has one watcher, which reads for all of them.
+/// The waiters of a backend in this process, key by key. Each key that is waited for has one watcher, which reads for all of them.
+#[derive(Default)]
 pub(super) struct Board {
     keys: Mutex<HashMap<Key, Waited>>,
     /// Whether notices arrive.
     listening: AtomicBool,
-    source: Option<Source>,
     subscriber: Mutex<Option<AbortHandle>>,
-}
-
-/// Where notices come from.
-#[derive(Clone)]
-pub(super) struct Source {
-    pub(super) locate: Locate,
-    pub(super) channel: String,
+    /// Notified when a key is waited for that was not, or no longer.
+    #[cfg(feature = "postgres")]
+    pub(super) changed: Arc<Notify>,
 }
 
 /// A key that is waited for.
@@ -51,14 +46,6 @@ struct Waited {
 }
 
 impl Board {
-    pub(super) fn new(source: Option<Source>) -> Self {
-        Self { keys: Mutex::default(), listening: AtomicBool::new(false), source, subscriber: Mutex::default() }
-    }
-
-    pub(super) fn source(&self) -> Option<&Source> {
-        self.source.as_ref()
-    }
-
     /// Adds a waiter and makes its watcher look. `Some`: the key has no watcher yet, and the caller has to start it.
     pub(super) fn join(self: &Arc<Self>, key: Key, waiter: Waiter) -> Option<Watch> {
         match lock(&self.keys).entry(key) {
@@ -70,19 +57,22 @@ impl Board {
             Place::Vacant(place) => {
                 let waited = place.insert(Waited::default());
                 waited.waiters.push(waiter);
+                #[cfg(feature = "postgres")]
+                self.changed.notify_one();
                 Some(Watch { board: Arc::clone(self), key, look: Arc::clone(&waited.look), over: false })
             }
         }
     }
 
-    /// Subscribes to the notices, unless that has been done.
-    pub(super) fn listen(self: &Arc<Self>) {
-        let Some(source) = &self.source else { return };
+    /// Lets the task that `subscribe` returns pass notices on to this board, unless there is one.
+    pub(super) fn listen<F>(self: &Arc<Self>, subscribe: impl FnOnce(Weak<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let mut subscriber = lock(&self.subscriber);
         // It ends with the runtime that it was spawned on; then another begins.
         if subscriber.as_ref().is_none_or(AbortHandle::is_finished) {
-            let task = tokio::spawn(subscriber::subscribe(Arc::downgrade(self), source.clone()));
-            *subscriber = Some(task.abort_handle());
+            *subscriber = Some(tokio::spawn(subscribe(Arc::downgrade(self))).abort_handle());
         }
     }
 
@@ -94,6 +84,12 @@ impl Board {
     pub(super) fn set_listening(&self, listening: bool) {
         self.listening.store(listening, Ordering::Release);
         lock(&self.keys).values().for_each(|waited| waited.look.notify_one());
+    }
+
+    /// The keys that are waited for, up to `limit` of them.
+    #[cfg(feature = "postgres")]
+    pub(super) fn keys(&self, limit: usize) -> Vec<Key> {
+        lock(&self.keys).keys().take(limit).copied().collect()
     }
 
     /// `key` is no longer in progress, or so it seems.
@@ -144,6 +140,8 @@ impl Watch {
         if earliest.is_none() {
             waited.remove();
             self.over = true;
+            #[cfg(feature = "postgres")]
+            self.board.changed.notify_one();
         }
         earliest
     }
@@ -154,6 +152,8 @@ impl Drop for Watch {
         // A runtime that shuts down drops its watchers. Nobody may join one that is gone.
         if !self.over {
             lock(&self.board.keys).remove(&self.key);
+            #[cfg(feature = "postgres")]
+            self.board.changed.notify_one();
         }
     }
 }

@@ -1,0 +1,38 @@
+//! Real servers, and backends over them.
+
+mod proxy;
+mod server;
+
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tower_idempotency::{PostgresBackend, sqlx::PgPool};
+
+pub(crate) use self::{
+    proxy::{Fate, Proxy},
+    server::Server,
+};
+pub(crate) use crate::servers::{Application, LONG};
+
+/// The server of those tests that leave it as they found it. It ends with the test process.
+pub(crate) static SHARED: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
+
+/// A backend that nobody shares, over the shared server.
+pub(crate) async fn fresh_backend() -> PostgresBackend {
+    backend_at(SHARED.pool(10), &fresh_table()).await
+}
+
+/// A backend over `pool`. Those with one `table` share what is stored.
+pub(crate) async fn backend_at(pool: PgPool, table: &str) -> PostgresBackend {
+    let backend = PostgresBackend::new(pool).table(table);
+    backend.migrate().await.expect("the server is up");
+    backend
+}
+
+/// A table that no other test uses.
+pub(crate) fn fresh_table() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,166 @@
+//! A proxy in front of a server, for what a network does to statements and replies.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, sink},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tower_idempotency::sqlx::{
+    PgPool,
+    postgres::{PgPoolOptions, PgSslMode},
+};
+
+use super::server::{Server, address_at};
+
+/// What becomes of a statement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fate {
+    /// It is executed, and its reply returned.
+    Pass,
+    /// It is executed; the connection is closed in place of a reply.
+    LoseReply,
+    /// It is executed; its connection stays open, and no reply ever comes on it again.
+    FallSilent,
+    /// It is lost, and its connection is closed.
+    Lose,
+}
+
+/// A proxy on a loopback port of its own. It ends with the test's runtime.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    port: u16,
+    seen: Seen,
+}
+
+/// The statements that have come, in order.
+type Seen = Arc<Mutex<Vec<String>>>;
+type Plan = dyn Fn(&str) -> Fate + Send + Sync;
+
+impl Proxy {
+    /// Puts a proxy in front of `server`. `plan` decides on each statement as it comes.
+    pub(crate) async fn start(server: &Server, plan: impl Fn(&str) -> Fate + Send + Sync + 'static) -> Self {
+        Self::connecting_in(Duration::ZERO, server, plan).await
+    }
+
+    /// Puts a proxy in front of `server` through which it takes `delay` to connect.
+    pub(crate) async fn connecting_in(
+        delay: Duration,
+        server: &Server,
+        plan: impl Fn(&str) -> Fate + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (seen, plan): (Seen, Arc<Plan>) = (Arc::default(), Arc::new(plan));
+        let proxy = Self { port, seen: Arc::clone(&seen) };
+        let server = server.port();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (seen, plan) = (Arc::clone(&seen), Arc::clone(&plan));
+                // An error closes both connections, which is all there is to do.
+                tokio::spawn(async move {
+                    sleep(delay).await;
+                    relay(client, server, &seen, &*plan).await
+                });
+            }
+        });
+        proxy
+    }
+
+    pub(crate) fn pool(&self, connections: u32) -> PgPool {
+        let address = address_at(self.port).ssl_mode(PgSslMode::Disable);
+        PgPoolOptions::new().max_connections(connections).connect_lazy_with(address)
+    }
+
+    /// How many statements have come of which `matches` is true.
+    pub(crate) fn count(&self, matches: impl Fn(&str) -> bool) -> usize {
+        self.seen.lock().unwrap().iter().filter(|statement| matches(statement)).count()
+    }
+}
+
+/// Passes what one client sends on, up to each point at which it waits for the server.
+async fn relay(mut client: TcpStream, server: u16, seen: &Mutex<Vec<String>>, plan: &Plan) -> io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    // The first message has no type.
+    let startup = read_rest(&mut client, Vec::new()).await?;
+    server.write_all(&startup).await?;
+    client.write_all(&read_until(&mut server, b"Z").await?.bytes).await?;
+    let mut prepared = HashMap::new();
+    loop {
+        let request = read_until(&mut client, b"SQX").await?;
+        prepared.extend(request.prepared());
+        let fate = request.executed().and_then(|name| prepared.get(&name)).map(|statement: &String| {
+            seen.lock().unwrap().push(statement.clone());
+            plan(statement)
+        });
+        if let Some(Fate::Lose) = fate {
+            return Ok(());
+        }
+        server.write_all(&request.bytes).await?;
+        let reply = read_until(&mut server, b"Z").await?;
+        match fate {
+            Some(Fate::LoseReply) => return Ok(()),
+            Some(Fate::FallSilent) => return tokio::io::copy(&mut client, &mut sink()).await.map(drop),
+            _ => client.write_all(&reply.bytes).await?,
+        }
+    }
+}
+
+/// Messages of one side, with the place at which each begins.
+struct Messages {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl Messages {
+    /// What follows the type and the length of each message of type `kind`, cut at zero bytes.
+    fn of(&self, kind: u8) -> impl Iterator<Item = impl Iterator<Item = String>> {
+        let text = |start: usize| {
+            let parts = self.bytes[start + 5..].split(|&byte| byte == 0);
+            parts.map(|part| String::from_utf8_lossy(part).into_owned())
+        };
+        self.starts.iter().copied().filter(move |&start| self.bytes[start] == kind).map(text)
+    }
+
+    /// The names and texts of the statements that are prepared.
+    fn prepared(&self) -> Vec<(String, String)> {
+        self.of(b'P').filter_map(|mut parts| Some((parts.next()?, parts.next()?))).collect()
+    }
+
+    /// The name of the statement that is executed.
+    fn executed(&self) -> Option<String> {
+        self.of(b'B').next()?.nth(1)
+    }
+}
+
+/// Reads messages up to the first that has one of the types `last`.
+async fn read_until(from: &mut TcpStream, last: &[u8]) -> io::Result<Messages> {
+    let mut messages = Messages { bytes: Vec::new(), starts: Vec::new() };
+    loop {
+        let start = messages.bytes.len();
+        messages.starts.push(start);
+        messages.bytes.push(from.read_u8().await?);
+        messages.bytes = read_rest(from, messages.bytes).await?;
+        if last.contains(&messages.bytes[start]) {
+            return Ok(messages);
+        }
+    }
+}
+
+/// Reads a length, and so many bytes with it.
+async fn read_rest(from: &mut TcpStream, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
+    bytes.extend(length.to_be_bytes());
+    let start = bytes.len();
+    bytes.resize(start + length as usize - 4, 0);
+    from.read_exact(&mut bytes[start..]).await?;
+    Ok(bytes)
+}
