@@ -51,7 +51,7 @@ impl RedisBackend {
     /// };
     ///
     /// let nodes = vec!["redis://10.0.0.1:26379/", "redis://10.0.0.2:26379/"];
-    /// let sentinel = SentinelClient::build(nodes, "payments".into(), None, SentinelServerType::Master)?;
+    /// let sentinel = SentinelClient::build(nodes, "payments", None, SentinelServerType::Master)?;
     /// let sentinel = Arc::new(Mutex::new(sentinel));
     /// let backend = RedisBackend::connect_by(move || {
     ///     let sentinel = Arc::clone(&sentinel);
