@@ -92,7 +92,7 @@ where
 
     policy::strip_markers(&mut parts.headers);
     let hashed = identity.window.is_some();
-    parts.extensions.insert(Run::new(identity.text, hashed, Arc::clone(lease.run())));
+    parts.extensions.insert(Run::new(identity.text, hashed, &lease, Some(&shared.settings)));
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
     let handler = catch_panic(async { inner.call(request).await });
@@ -136,6 +136,7 @@ where
     }
     let captured = match lease.run().word() {
         Some(Word::KeepWithoutBody) => Ok(Captured::Unkept(body)),
+        _ if lease.run().is_committed() => Ok(Captured::Unkept(body)),
         _ => catch_panic(capture(&asked.method, &head, body, shared.settings.response_limit)).await,
     };
     let record = |whole: &Whole| whole_response(&shared.settings.record, &lease.fingerprint(), &head, whole);

@@ -59,7 +59,8 @@ pub struct IdempotencyLayer<B> {
 /// What all services made by a layer share.
 pub(crate) struct Shared<B> {
     pub(crate) protocol: Arc<Protocol<B>>,
-    pub(crate) settings: Settings,
+    /// Shared with the runs.
+    pub(crate) settings: Arc<Settings>,
     pub(crate) waiting_room: WaitingRoom,
 }
 
@@ -219,7 +220,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
     #[track_caller]
     pub(crate) fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
-        let mut settings = self.shared.settings.clone();
+        let mut settings = Settings::clone(&self.shared.settings);
         let mut terms = self.shared.protocol.terms().clone();
         change(&mut settings, &mut terms);
         assert!(
@@ -238,7 +239,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         Self {
             shared: Arc::new(Shared {
                 protocol: Arc::new(Protocol::observed(backend, terms, observer)),
-                settings,
+                settings: Arc::new(settings),
                 waiting_room: WaitingRoom::default(),
             }),
         }

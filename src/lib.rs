@@ -58,6 +58,7 @@ pub mod protocol;
 mod protocol;
 mod reading;
 mod record;
+mod recorder;
 mod rejection;
 mod run;
 mod runs;
@@ -80,10 +81,10 @@ pub use redis;
 #[cfg(feature = "postgres")]
 pub use sqlx;
 
-#[cfg(feature = "postgres")]
-pub use self::backend::PostgresBackend;
 #[cfg(feature = "memory")]
 pub use self::backend::{CachedBackend, MemoryBackend};
+#[cfg(feature = "postgres")]
+pub use self::backend::{CommitError, PostgresBackend};
 #[cfg(feature = "redis")]
 pub use self::backend::{RedisBackend, RedisConnection};
 #[cfg(feature = "axum")]

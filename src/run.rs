@@ -3,9 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Key, Token,
+    Backend, Key, Token,
     header_key::KeyText,
-    protocol::{LiveRun, Word},
+    protocol::{Lease, LiveRun, Word},
+    recorder::Recorder,
+    settings::Settings,
 };
 
 /// One execution under a claim. The layer puts it into the extensions of a guarded request; a bypassed request has
@@ -40,11 +42,18 @@ pub struct Run {
     text: KeyText,
     by_body: bool,
     live: Arc<LiveRun>,
+    recorder: Recorder,
 }
 
 impl Run {
-    pub(crate) fn new(text: KeyText, by_body: bool, live: Arc<LiveRun>) -> Self {
-        Self { text, by_body, live }
+    /// The run under `lease`. That of a request has the `settings` of its layer.
+    pub(crate) fn new<B: Backend>(
+        text: KeyText,
+        by_body: bool,
+        lease: &Lease<B>,
+        settings: Option<&Arc<Settings>>,
+    ) -> Self {
+        Self { text, by_body, live: Arc::clone(lease.run()), recorder: Recorder::new(settings, lease.retention()) }
     }
 
     /// The key as the client means it: 1 to 255 visible ASCII characters, without the quotes it may have sent.
@@ -160,6 +169,16 @@ impl Run {
     /// next request with the key runs. For a handler that has done nothing.
     pub fn release(&self) {
         self.live.say(Word::Release);
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn live(&self) -> &LiveRun {
+        &self.live
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     pub(crate) fn holds(&self, key: &Key) -> bool {

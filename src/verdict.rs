@@ -26,8 +26,12 @@ impl<B: Backend> Shared<B> {
         self.by_word(lease).unwrap_or_else(|| self.settings.record.releases_at_end(head, trailers))
     }
 
-    /// The handler's word, or, at most once, that everything is recorded. `None`: it is left to the policy.
+    /// The handler's word, or, at most once, that everything is recorded. `None`: it is left to the policy. What is
+    /// committed is recorded, whatever is said.
     fn by_word(&self, lease: &Lease<B>) -> Option<bool> {
+        if lease.run().is_committed() {
+            return Some(false);
+        }
         let word = lease.run().word().map(|word| word == Word::Release);
         word.or(self.protocol.terms().at_most_once.then_some(false))
     }

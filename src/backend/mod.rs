@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use self::boxed::BoxBackend;
 #[cfg(feature = "postgres")]
-pub use self::postgres::PostgresBackend;
+pub use self::postgres::{CommitError, PostgresBackend};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBackend, RedisConnection};
 #[cfg(feature = "memory")]

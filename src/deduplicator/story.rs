@@ -55,7 +55,7 @@ where
         Ok(lease) => lease,
         Err(refusal) => return refused(refusal),
     };
-    let (run, fingerprint) = (Run::new(identity.text, identity.hashed, Arc::clone(lease.run())), identity.fingerprint);
+    let (run, fingerprint) = (Run::new(identity.text, identity.hashed, &lease, None), identity.fingerprint);
     let handled = async { handler(run).await.map(|value| Record::value(&fingerprint, value.as_ref())) };
     match catch_panic(handled).await {
         Ok(Ok(record)) => conclude(lease, record).await,

@@ -60,6 +60,10 @@ impl<B: Backend> Lease<B> {
         self
     }
 
+    pub(crate) fn retention(&self) -> Duration {
+        self.retention
+    }
+
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.run.fingerprint
     }
@@ -100,7 +104,9 @@ impl<B: Backend> Lease<B> {
         let (protocol, run) = (Arc::clone(&self.protocol), Arc::clone(&self.run));
         let (stopwatch, size) = (Stopwatch::start(), record.size());
         let settled = self.settle(Verdict::Complete(record)).await;
-        protocol.observer.completed(stopwatch, size);
+        if !run.is_committed() {
+            protocol.observer.completed(stopwatch, size);
+        }
         match settled {
             Some(Ownership::Held) => Completion::Stored,
             Some(Ownership::Lost) => protocol.reread(&run).await,
@@ -128,14 +134,18 @@ impl<B: Backend> Lease<B> {
     ///
     /// When it returns, duplicates ask the backend, whatever has become of the run.
     async fn settle(self, mut verdict: Verdict) -> Option<Ownership> {
+        if let Some(record) = self.run.committed() {
+            // Nothing is left to send, whatever has become of the handler since.
+            self.tell(record.clone());
+            return Some(Ownership::Held);
+        }
         // A run that has sent its release no longer takes the key for its own.
         let _told_when_answered = matches!(verdict, Verdict::Release).then(|| self.protocol.part(&self.run));
         loop {
             match answered(self.protocol.step(), || self.send(&verdict)).await {
                 Ok(ownership) => {
-                    let news = self.protocol.part(&self.run);
-                    if let (Verdict::Complete(record), Ownership::Held, Some(news)) = (verdict, ownership, news) {
-                        news.send_replace(News::Found(Entry::Completed(record)));
+                    if let (Verdict::Complete(record), Ownership::Held) = (verdict, ownership) {
+                        self.tell(record);
                     }
                     return Some(ownership);
                 }
@@ -153,6 +163,13 @@ impl<B: Backend> Lease<B> {
         drop(self.protocol.part(&self.run));
         tokio::spawn(in_span(self.settle_behind(verdict)));
         None
+    }
+
+    /// Tells those who wait here for the end of this run which record it has left.
+    fn tell(&self, record: Record) {
+        if let Some(news) = self.protocol.part(&self.run) {
+            news.send_replace(News::Found(Entry::Completed(record)));
+        }
     }
 
     async fn settle_behind(self, mut verdict: Verdict) {

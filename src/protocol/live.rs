@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::word::{LastWord, Word};
-use crate::{Fingerprint, Key, Token};
+use crate::{Fingerprint, Key, Record, Token};
 
 /// One run, from its claim until the backend has answered its end, as this process sees it.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct LiveRun {
     state: Mutex<State>,
     lost: AtomicBool,
     word: LastWord,
+    /// What the handler has stored itself.
+    committed: OnceLock<Record>,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl LiveRun {
             state: Mutex::new(state),
             lost: AtomicBool::new(false),
             word: LastWord::default(),
+            committed: OnceLock::new(),
         }
     }
 
@@ -87,9 +90,9 @@ impl LiveRun {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether that is news.
+    /// Whether that is news. What is committed cannot be lost.
     pub(super) fn lose(&self) -> bool {
-        !self.lost.swap(true, Ordering::AcqRel)
+        !self.is_committed() && !self.lost.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -98,6 +101,25 @@ impl LiveRun {
 
     pub(crate) fn say(&self, word: Word) {
         self.word.say(word);
+    }
+
+    /// The handler has stored this record, in the transaction of its effects: its run has ended.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn commit(&self, record: Record) {
+        let _ = self.committed.set(record); // the first is the one that was stored
+    }
+
+    pub(crate) fn is_committed(&self) -> bool {
+        self.committed.get().is_some()
+    }
+
+    pub(super) fn committed(&self) -> Option<&Record> {
+        self.committed.get()
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// The handler's last word, if it has said one.

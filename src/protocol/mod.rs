@@ -20,6 +20,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, watch};
 
 pub use self::lease::{Completion, Lease};
+#[cfg(feature = "postgres")]
+pub(crate) use self::retry::persist;
 use self::{
     busy::{BusyKeys, News},
     live::LiveRuns,

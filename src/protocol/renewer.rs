@@ -26,6 +26,9 @@ impl<B: Backend> Protocol<B> {
 
     /// Sends one renewal until it is answered or the lease is over.
     async fn renew(self: Arc<Self>, run: Arc<LiveRun>) {
+        if run.is_committed() {
+            return;
+        }
         let mut sent = Instant::now();
         // After a stall the lease may be over: a renewal would be sent and given up in the same instant.
         if sent >= run.started + self.terms.max_run || !run.is_entitled(sent) {

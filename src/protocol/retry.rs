@@ -60,6 +60,19 @@ where
     }
 }
 
+/// Sends a command that nothing else can replace, each time for `per_try`, until it is answered or `limit` is over.
+#[cfg(feature = "postgres")]
+pub(crate) async fn persist<T, F>(
+    limit: Duration,
+    per_try: Duration,
+    send: impl FnMut() -> F,
+) -> Result<T, BackendError>
+where
+    F: Future<Output = Result<T, BackendError>>,
+{
+    answered(Patience::behind(Instant::now() + limit, per_try), send).await
+}
+
 /// Half to the whole of `pause`, so that many callers who fail together do not come back together.
 pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..=1.0))

@@ -22,7 +22,7 @@ use crate::{
 const LOOKS: usize = 10;
 
 /// The largest record. `pg_dump` writes two characters for each byte, and cannot write more than 1 GiB.
-const LARGEST: usize = 512 << 20;
+pub(super) const LARGEST: usize = 512 << 20;
 
 impl Backend for PostgresBackend {
     async fn claim(
@@ -143,7 +143,7 @@ pub(super) fn lock(key: &Key) -> i64 {
 const LONGEST: i64 = 1000 * 365 * 24 * 60 * 60 * 1_000_000;
 
 /// As the server counts, rounded up.
-fn interval(length: Duration) -> PgInterval {
+pub(super) fn interval(length: Duration) -> PgInterval {
     let microseconds = i64::try_from(length.as_nanos().div_ceil(1000)).unwrap_or(LONGEST).min(LONGEST);
     PgInterval { months: 0, days: 0, microseconds }
 }

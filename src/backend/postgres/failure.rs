@@ -2,7 +2,11 @@
 
 use std::{future::Future, io, time::Duration};
 
-use sqlx::{Error, error::DatabaseError};
+use sqlx::{
+    Error,
+    error::DatabaseError,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 use tokio::time::timeout;
 
 use crate::{BackendError, BackendErrorKind};
@@ -41,6 +45,19 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::Database(error) if [SERIALIZATION_FAILURE, DEADLOCK_DETECTED].contains(&&*code(&**error)))
 }
 
+/// Whether `error`, the answer to COMMIT, says that the transaction was rolled back. What breaks a connection, or comes
+/// from a pooler in between, says nothing of it.
+pub(super) fn is_settled(error: &Error) -> bool {
+    let Error::Database(error) = error else { return false };
+    let code = code(&**error);
+    let severity = error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
+    severity == Some(PgSeverity::Error)
+        && code != COMPLETION_UNKNOWN
+        && ![CONNECTION_EXCEPTION, OPERATOR_INTERVENTION, SYSTEM_ERROR, INTERNAL_ERROR]
+            .iter()
+            .any(|class| code.starts_with(class))
+}
+
 /// Whether a connection is of no more use after `error`: it is broken, or its server is about to end, or has become a
 /// replica.
 pub(super) fn ends_connection(error: &Error) -> bool {
@@ -58,13 +75,17 @@ fn code(error: &dyn DatabaseError) -> String {
     error.code().map(Into::into).unwrap_or_default()
 }
 
+const CONNECTION_EXCEPTION: &str = "08";
 const READ_ONLY: &str = "25006";
 const SERIALIZATION_FAILURE: &str = "40001";
+const COMPLETION_UNKNOWN: &str = "40003";
 const DEADLOCK_DETECTED: &str = "40P01";
 const DISK_FULL: &str = "53100";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const OPERATOR_INTERVENTION: &str = "57";
 const QUERY_CANCELED: &str = "57014";
+const SYSTEM_ERROR: &str = "58";
+const INTERNAL_ERROR: &str = "XX";
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 
 mod clean_up;
 mod command;
+mod commit;
+mod commit_error;
 mod connection;
 mod failure;
 mod statement;
@@ -13,6 +15,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{PgPool, raw_sql};
 
+pub use self::commit_error::CommitError;
 use self::{clean_up::Cleaner, connection::ping, failure::backend_error, statement::Statements, table::Table};
 use super::board::Board;
 use crate::{BackendError, times};

@@ -18,6 +18,8 @@ pub(super) struct Statements {
     pub(super) claim: String,
     pub(super) renew: String,
     pub(super) complete: String,
+    pub(super) commit: String,
+    pub(super) verify: String,
     pub(super) release: String,
     pub(super) get: String,
     pub(super) remove: String,
@@ -37,6 +39,14 @@ impl Statements {
                 RETURNING true"
             ),
             complete: complete(name),
+            commit: telling(&format!(
+                "UPDATE {name} SET record = $4, expires_at = clock_timestamp() + $5
+                WHERE key = $1 AND token = $3 AND record IS NULL"
+            )),
+            // Only the key is searched for: what else a row says may change while its lock is waited for.
+            verify: format!(
+                "SELECT token = $2 AND record IS NOT NULL AS committed FROM {name} WHERE key = $1 FOR UPDATE"
+            ),
             release: telling(&format!("DELETE FROM {name} WHERE key = $1 AND token = $3 AND record IS NULL")),
             get: format!(
                 "SELECT token, fingerprint, record FROM {name} WHERE key = $1 AND expires_at > clock_timestamp()"

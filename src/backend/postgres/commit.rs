@@ -1,0 +1,181 @@
+//! Effects and record, both or neither.
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body;
+use sqlx::{Error, Postgres, Row, Transaction, query};
+use tokio::time::timeout;
+
+use super::{
+    PostgresBackend,
+    command::{LARGEST, interval, lock},
+    commit_error::CommitError,
+    connection::ask,
+    failure::is_settled,
+};
+use crate::{BackendError, Record, ResponseBody, Run, error::BoxError, protocol::persist};
+
+/// For how long it is asked what came of a COMMIT that was not answered: a server that was restarted is back by then.
+const INQUIRY: Duration = Duration::from_secs(30);
+
+impl PostgresBackend {
+    /// Commits `transaction` together with the record of `response`: what the handler has written and what duplicates
+    /// will get become durable in one step, or neither does, whenever a process, a connection or the server dies.
+    ///
+    /// This makes the *effect* unique, not only the run rare: of any number of runs of one key at most one commits, as
+    /// long as its record lives. The last thing that a handler does is to return what this returns:
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] mod handler {
+    /// use axum::{extract::State, http::StatusCode, response::IntoResponse};
+    /// use tower_idempotency::{CommitError, PostgresBackend, Run, sqlx::{self, PgPool}};
+    ///
+    /// async fn pay(
+    ///     State((pool, backend)): State<(PgPool, PostgresBackend)>,
+    ///     run: Run,
+    ///     amount: String,
+    /// ) -> Result<impl IntoResponse, StatusCode> {
+    ///     let paid = async {
+    ///         let mut transaction = pool.begin().await?;
+    ///         sqlx::query("INSERT INTO ledger (amount) VALUES ($1)").bind(amount).execute(&mut *transaction).await?;
+    ///         backend.commit(transaction, &run, (StatusCode::CREATED, "paid").into_response()).await
+    ///     };
+    ///     paid.await.map_err(|_: CommitError| StatusCode::SERVICE_UNAVAILABLE)
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// The transaction has to be one of a pool, to the database in which this backend has its table. While it is open it
+    /// holds a connection, so that a handler should begin it late, and the pool be as large as there are handlers that
+    /// write at the same time. Claims take connections from the pool that this backend was given: let handlers and
+    /// claims share it only if there are enough.
+    ///
+    /// # What is recorded
+    ///
+    /// What the layer would record: headers as its [`RecordPolicy`](crate::RecordPolicy) says, for as long as its
+    /// retention says, but whatever the status. A body above the layer's
+    /// [limit](crate::IdempotencyLayer::limits) or of unknown length is not kept: duplicates get 409,
+    /// [`NotKept`](crate::Rejection::NotKept). Layers between the handler and the idempotency layer see the response
+    /// later, so that what they change is not part of the record.
+    ///
+    /// The record is written as it is, past backends that wrap this one to encrypt what they store.
+    ///
+    /// Once this has returned `Ok` the run has ended: neither a panic nor a further word of the handler changes anything.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]. But for [`Unknown`](CommitError::Unknown) the transaction has been rolled back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, the transaction may or may not have been committed, with its record. The key is in safe
+    /// hands either way.
+    pub async fn commit<B>(
+        &self,
+        transaction: Transaction<'static, Postgres>,
+        run: &Run,
+        response: Response<B>,
+    ) -> Result<Response<ResponseBody<B>>, CommitError>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let Some((record, response)) = run.record(response).await else {
+            return Err(CommitError::RolledBack("the response's body failed, or ended too early".into()));
+        };
+        self.commit_record(transaction, run, record).await.map(|()| response)
+    }
+
+    /// Commits `transaction` together with `value`, for the handler of a message: what
+    /// [`commit`](Self::commit) is to that of a request.
+    ///
+    /// ```
+    /// use tower_idempotency::{CommitError, Deduplicator, PostgresBackend, RunError, sqlx::{self, PgPool}};
+    ///
+    /// async fn consume(
+    ///     pool: PgPool,
+    ///     backend: PostgresBackend,
+    ///     deduplicator: &Deduplicator<PostgresBackend>,
+    ///     message: &str,
+    /// ) -> Result<(), RunError<CommitError>> {
+    ///     let handled = deduplicator.run_with(message, |run| async move {
+    ///         let mut transaction = pool.begin().await?;
+    ///         sqlx::query("UPDATE stock SET count = count - 1").execute(&mut *transaction).await?;
+    ///         backend.commit_value(transaction, &run, "shipped").await
+    ///     });
+    ///     handled.await.map(drop)
+    /// }
+    /// ```
+    ///
+    /// Returns `value` for the handler to return. Duplicates of a request whose run has committed a value get 409,
+    /// [`NotKept`](crate::Rejection::NotKept).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`commit`](Self::commit).
+    pub async fn commit_value<V: AsRef<[u8]>>(
+        &self,
+        transaction: Transaction<'static, Postgres>,
+        run: &Run,
+        value: V,
+    ) -> Result<V, CommitError> {
+        let record = Record::value(&run.live().fingerprint(), value.as_ref());
+        self.commit_record(transaction, run, record).await.map(|()| value)
+    }
+
+    async fn commit_record(
+        &self,
+        mut transaction: Transaction<'static, Postgres>,
+        run: &Run,
+        mut record: Record,
+    ) -> Result<(), CommitError> {
+        if record.size() > LARGEST {
+            record = Record::tombstone(&record.fingerprint());
+        }
+        // Rolled back when it is dropped.
+        self.write(&mut transaction, run, &record).await?;
+        if let Err(error) = in_time(self.timeout, transaction.commit()).await {
+            let committed = !is_settled(&error) && self.has_committed(run).await.map_err(CommitError::Unknown)?;
+            if !committed {
+                return Err(error.into());
+            }
+        }
+        run.live().commit(record);
+        Ok(())
+    }
+
+    /// Writes the record over the claim, whose row is locked from then on: nobody can take the key over, release it or
+    /// give it up before the transaction has ended.
+    async fn write(
+        &self,
+        transaction: &mut Transaction<'static, Postgres>,
+        run: &Run,
+        record: &Record,
+    ) -> Result<(), CommitError> {
+        let (key, bytes) = (run.live().key, record.to_bytes());
+        let write = query(&self.statements.commit).bind(key.as_bytes().as_slice()).bind(lock(&key));
+        let write =
+            write.bind(run.token().as_bytes().to_vec()).bind(&*bytes).bind(interval(run.recorder().retention()));
+        match in_time(self.timeout, write.fetch_optional(&mut **transaction)).await? {
+            Some(_) => Ok(()),
+            None => Err(CommitError::LeaseLost),
+        }
+    }
+
+    /// Whether the transaction that has written the record of `run` was committed. As long as it has not ended it holds
+    /// the lock of the row, wherever its COMMIT has got stuck, so that whoever gets that lock knows.
+    async fn has_committed(&self, run: &Run) -> Result<bool, BackendError> {
+        let (key, token) = (run.live().key, run.token());
+        let verify =
+            || query(&self.statements.verify).bind(key.as_bytes().as_slice()).bind(token.as_bytes().as_slice());
+        let row = persist(INQUIRY, self.timeout, || ask(&self.owner, self.timeout, verify)).await?;
+        row.map_or(Ok(false), |row| row.try_get("committed").map_err(BackendError::corrupt))
+    }
+}
+
+async fn in_time<T>(limit: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(limit, answer)
+        .await
+        .unwrap_or_else(|_elapsed| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+}

@@ -1,0 +1,56 @@
+//! [`CommitError`]: what has become of a transaction that was to be committed.
+
+use std::{error::Error, fmt};
+
+use sqlx::Error as SqlxError;
+
+use super::failure::is_conflict;
+use crate::{BackendError, error::BoxError};
+
+/// Why [`PostgresBackend::commit`](super::PostgresBackend::commit) has not committed a transaction, or does not know
+/// whether it has. But for [`Unknown`](Self::Unknown) nothing of it has happened.
+///
+/// A handler that answers it with a status that [gives the key back](crate::RecordPolicy), such as 503, does right in
+/// each of these cases: the next request with the key runs, or gets the record of the one that has.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// Rolled back: another run has taken the key over, or somebody has removed it.
+    LeaseLost,
+    /// Rolled back: the server has given the transaction up for the sake of another one (serialization failure or
+    /// deadlock, SQLSTATE 40001 and 40P01). The handler may begin it again.
+    Conflict(SqlxError),
+    /// Rolled back, for another reason: a deferred constraint, a broken connection, a response whose body fails.
+    RolledBack(BoxError),
+    /// The connection broke while the server committed, and for half a minute nothing could be learned of what came of
+    /// it. Whichever it was, no second run can commit beside it.
+    Unknown(BackendError),
+}
+
+impl From<SqlxError> for CommitError {
+    fn from(error: SqlxError) -> Self {
+        if is_conflict(&error) { Self::Conflict(error) } else { Self::RolledBack(error.into()) }
+    }
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LeaseLost => "the transaction was rolled back: its run no longer holds the key",
+            Self::Conflict(_) => "the transaction was rolled back for the sake of another one",
+            Self::RolledBack(_) => "the transaction was rolled back",
+            Self::Unknown(_) => "whether the transaction was committed is not known",
+        })
+    }
+}
+
+impl Error for CommitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::LeaseLost => None,
+            Self::Conflict(error) => Some(error),
+            Self::RolledBack(error) => Some(&**error),
+            Self::Unknown(error) => Some(error),
+        }
+    }
+}
