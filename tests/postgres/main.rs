@@ -4,6 +4,7 @@
 #[macro_use]
 mod behaviour;
 mod clean_up;
+mod commit;
 mod crashes;
 mod laws;
 mod lost_replies;

@@ -30,6 +30,8 @@ pub(crate) enum Fate {
     FallSilent,
     /// It is lost, and its connection is closed.
     Lose,
+    /// It is executed so much later, and its reply returned.
+    Delay(Duration),
 }
 
 /// A proxy on a loopback port of its own. It ends with the test's runtime.
@@ -97,12 +99,16 @@ async fn relay(mut client: TcpStream, server: u16, seen: &Mutex<Vec<String>>, pl
     loop {
         let request = read_until(&mut client, b"SQX").await?;
         prepared.extend(request.prepared());
-        let fate = request.executed().and_then(|name| prepared.get(&name)).map(|statement: &String| {
-            seen.lock().unwrap().push(statement.clone());
-            plan(statement)
+        let statement = request.executed().and_then(|name| prepared.get(&name).cloned()).or_else(|| request.simple());
+        let fate = statement.map(|statement: String| {
+            let fate = plan(&statement);
+            seen.lock().unwrap().push(statement);
+            fate
         });
-        if let Some(Fate::Lose) = fate {
-            return Ok(());
+        match fate {
+            Some(Fate::Lose) => return Ok(()),
+            Some(Fate::Delay(delay)) => sleep(delay).await,
+            _ => {}
         }
         server.write_all(&request.bytes).await?;
         let reply = read_until(&mut server, b"Z").await?;
@@ -133,6 +139,11 @@ impl Messages {
     /// The names and texts of the statements that are prepared.
     fn prepared(&self) -> Vec<(String, String)> {
         self.of(b'P').filter_map(|mut parts| Some((parts.next()?, parts.next()?))).collect()
+    }
+
+    /// The text of a query that is not prepared, as BEGIN and COMMIT are not.
+    fn simple(&self) -> Option<String> {
+        self.of(b'Q').next()?.next()
     }
 
     /// The name of the statement that is executed.
