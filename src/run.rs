@@ -37,6 +37,8 @@ use crate::{
 /// A request that is [known by its body](Self::is_known_by_body) has no key but the digest of what it says, which is the
 /// same after its window as within. Under such a constraint the same order, given again a day later, would not be
 /// booked.
+///
+/// Where the claims are in PostgreSQL, `PostgresBackend::commit` commits effects and record in one transaction.
 #[derive(Clone)]
 pub struct Run {
     text: KeyText,
