@@ -6,7 +6,7 @@ use crate::settings::Settings;
 
 /// What a run knows of its layer, so that its handler can store the record that the layer would make.
 #[derive(Clone)]
-#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgresBackend stores records for handlers"))]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code))]
 pub(crate) struct Recorder {
     /// `None`: the run is that of a message, which has no response.
     settings: Option<Arc<Settings>>,

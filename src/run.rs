@@ -44,6 +44,8 @@ pub struct Run {
     text: KeyText,
     by_body: bool,
     live: Arc<LiveRun>,
+    /// For backends with transactions.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
     recorder: Recorder,
 }
 
