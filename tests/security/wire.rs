@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
-use tower_idempotency::{IdempotencyLayer, MemoryBackend, Rejection};
+use axum::body::Body;
+use http::{HeaderValue, Method, Response, header};
+use tower_idempotency::{Backend, Entry, IdempotencyLayer, Key, MemoryBackend, Record, Rejection};
 
-use crate::support::{Answer, Handler, exchange, serve};
+use crate::support::{Answer, Client, Handler, exchange, request, serve};
 
 fn layer() -> IdempotencyLayer<MemoryBackend> {
     IdempotencyLayer::new(MemoryBackend::new())
@@ -38,4 +40,49 @@ async fn every_authority_that_a_request_names_counts() {
         send(server, target, lines).await.assert_is(Rejection::Mismatch);
     }
     assert_eq!(handler.runs(), 1);
+}
+
+/// The response to HEAD has the length of a body, and no body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn head_and_get_are_two_requests() {
+    let handler = Handler::payments();
+    let server = serve(handler.router().layer(layer().cover(|_| true))).await;
+    let mut runs = 0;
+    for client in Client::both(server).await {
+        for (one, other) in [(Method::HEAD, Method::GET), (Method::GET, Method::HEAD)] {
+            runs += 1;
+            let key = format!("order-{runs}");
+            client.ask(request(one.clone(), "/pay", &key, "")).await;
+            let status = client.ask(request(other, "/pay", &key, "")).await.status;
+            assert_eq!((status, handler.runs()), (Rejection::Mismatch.status(), runs), "after {one}");
+        }
+    }
+}
+
+/// Whoever plants or damages a record must not make what follows it on the connection the answer to another request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_record_that_lies_about_its_length_is_refused() {
+    let backend = MemoryBackend::new();
+    let handler = Handler::new(|_, _| {
+        let mut response = Response::new(Body::from("paid\r\n"));
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("6"));
+        response
+    });
+    let server = serve(handler.router().layer(IdempotencyLayer::new(backend.clone()))).await;
+    let client = Client::http1(server);
+    let order = || request(Method::POST, "/pay", "order-1", "order");
+    assert_eq!(client.ask(order()).await.body, "paid\r\n");
+    let key = Key::new("", "order-1");
+    let Some(Entry::Completed(record)) = backend.get(&key).await.unwrap() else { panic!("no record") };
+
+    let bytes = record.to_bytes();
+    let at = bytes.windows(2).position(|pair| pair == b"\x016").expect("a length of one digit");
+    for lie in [b'0', b'4', b'9', b'x'] {
+        let mut bytes = bytes.to_vec();
+        bytes[at + 1] = lie;
+        let refused = Record::from_bytes(bytes.into()).expect_err("a lie");
+        assert_eq!(refused.to_string(), "record holds an invalid length");
+    }
+    assert!(Record::from_bytes(bytes.slice(..bytes.len() - 1)).is_err(), "cut short");
+    assert!(client.ask(order()).await.is_replay());
 }
