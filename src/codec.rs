@@ -107,7 +107,7 @@ pub(crate) fn encode_value(fingerprint: &Fingerprint, value: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// Only header lines whose names `keeps` names are encoded. `None` when a count or a length does not fit the layout.
+/// Only header and trailer lines whose names `keeps` names are encoded. `None` when a count or a length does not fit the layout.
 pub(crate) fn encode_response(
     fingerprint: &Fingerprint,
     status: StatusCode,
@@ -117,12 +117,12 @@ pub(crate) fn encode_response(
     trailers: Option<&HeaderMap>,
 ) -> Option<Bytes> {
     let header_lines = || headers.iter().filter(|(name, _)| keeps(name));
-    let trailer_lines = || trailers.into_iter().flatten();
+    let trailer_lines = || trailers.into_iter().flatten().filter(|(name, _)| keeps(name));
     let size = 6 + size_of_lines(header_lines()) + size_of_lines(trailer_lines()) + body.len();
     let mut out = preamble(RESPONSE, fingerprint, size);
     out.put_u16(status.as_u16());
     out.put_u16(count(header_lines().count())?);
-    out.put_u16(trailers.map_or(Some(NO_TRAILERS), |trailers| count(trailers.len()))?);
+    out.put_u16(trailers.map_or(Some(NO_TRAILERS), |_| count(trailer_lines().count()))?);
     put_lines(&mut out, header_lines())?;
     put_lines(&mut out, trailer_lines())?;
     out.put_slice(body);

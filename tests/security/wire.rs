@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use axum::body::Body;
-use http::{HeaderValue, Method, Response, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tower_idempotency::{Backend, Entry, IdempotencyLayer, Key, MemoryBackend, Record, Rejection};
 
 use crate::support::{Answer, Client, Handler, exchange, request, serve};
@@ -85,4 +88,51 @@ async fn a_record_that_lies_about_its_length_is_refused() {
     }
     assert!(Record::from_bytes(bytes.slice(..bytes.len() - 1)).is_err(), "cut short");
     assert!(client.ask(order()).await.is_replay());
+}
+
+/// A response of two kinds: `/whole` has a known length, `/stream` none. Both end with markers that are not the layer's.
+fn with_trailers(path: &str) -> Response<Body> {
+    let trailers: HeaderMap = [
+        ("idempotent-replayed", "true"),
+        ("idempotency-stored", "false"),
+        ("authentication-info", "nextnonce=1"),
+        ("set-cookie", "session=1"),
+        ("x-checksum", "9"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+    .collect();
+    let frames = [Frame::data(Bytes::from_static(b"paid")), Frame::trailers(trailers)];
+    let body = StreamBody::new(tokio_stream::iter(frames.map(Ok::<_, std::convert::Infallible>)));
+    let mut response = Response::new(Body::new(body));
+    if path == "/whole" {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("4"));
+    }
+    response
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn trailers_carry_no_marker_and_no_credentials_into_a_replay() {
+    let handler = Handler::new(|_, request| with_trailers(request.uri().path()));
+    let server = serve(handler.router().layer(layer())).await;
+    let client = Client::http2(server).await;
+    for path in ["/whole", "/stream"] {
+        let first = client.ask(request(Method::POST, path, path, "")).await;
+        let trailers = first.trailers.expect("trailers");
+        assert_eq!(first.body, "paid", "{path}");
+        assert_eq!(trailers["x-checksum"], "9", "{path}");
+        assert!(trailers.keys().all(|name| !name.as_str().starts_with("idempot")), "{path}: {trailers:?}");
+        assert_eq!(trailers["authentication-info"], "nextnonce=1", "for whom it was made");
+
+        let again = client.ask(request(Method::POST, path, path, "")).await;
+        assert!(again.is_replay(), "{path}: {again:?}");
+        let trailers: Vec<_> = again.trailers.as_ref().unwrap().keys().map(HeaderName::as_str).collect();
+        assert_eq!(trailers, ["x-checksum"], "{path}");
+    }
+
+    // One that is not kept.
+    let server = serve(handler.router().layer(layer().limits(1 << 20, 2))).await;
+    let client = Client::http2(server).await;
+    let trailers = client.ask(request(Method::POST, "/stream", "order-1", "")).await.trailers.expect("trailers");
+    assert!(trailers.keys().all(|name| !name.as_str().starts_with("idempot")), "{trailers:?}");
 }
