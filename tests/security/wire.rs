@@ -9,11 +9,10 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tower_idempotency::{Backend, Entry, IdempotencyLayer, Key, MemoryBackend, Record, Rejection};
 
-use crate::support::{Answer, Client, Handler, exchange, request, serve};
-
-fn layer() -> IdempotencyLayer<MemoryBackend> {
-    IdempotencyLayer::new(MemoryBackend::new())
-}
+use crate::{
+    layer,
+    support::{Answer, Client, Handler, exchange, request, serve},
+};
 
 /// Sends an order with this target and these lines, as they stand here.
 async fn send(server: SocketAddr, target: &str, lines: &str) -> Answer {
@@ -42,6 +41,72 @@ async fn every_authority_that_a_request_names_counts() {
     ] {
         send(server, target, lines).await.assert_is(Rejection::Mismatch);
     }
+    assert_eq!(handler.runs(), 1);
+}
+
+/// What a router may take for the same path is not the same request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_two_spellings_of_a_path_share_an_answer() {
+    let handler = Handler::payments();
+    let server = serve(handler.router().layer(layer())).await;
+    send(server, "/pay/1?a=1&b=2", "host: a").await.assert_is_first_of(1);
+    for target in [
+        "/pay/1/?a=1&b=2",
+        "//pay/1?a=1&b=2",
+        "/pay//1?a=1&b=2",
+        "/./pay/1?a=1&b=2",
+        "/x/../pay/1?a=1&b=2",
+        "/p%61y/1?a=1&b=2",
+        "/pay%2f1?a=1&b=2",
+        "/pay%2F1?a=1&b=2",
+        "/PAY/1?a=1&b=2",
+        "/pay/1;v=1?a=1&b=2",
+        "/pay/1%00?a=1&b=2",
+        "/pay/1?b=2&a=1",
+        "/pay/1?a=1&b=2&",
+        "/pay/1?a=1&b=%32",
+        "/pay/1?a=1&b=2&b=3",
+        "/pay/1?",
+        "/pay/1",
+        "/pay/1%3fa=1&b=2",
+        "/pa\u{443}/1?a=1&b=2",
+    ] {
+        let status = send(server, target, "host: a").await.status;
+        // What is not ASCII is refused by some servers.
+        assert!(status == Rejection::Mismatch.status() || status == 400 && !target.is_ascii(), "{target}: {status}");
+    }
+    assert_eq!(handler.runs(), 1);
+}
+
+/// Servers in front and behind may take other lines for the same header. Here they are what they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lines_that_others_might_take_for_one_header_are_several() {
+    let handler = Handler::payments();
+    let server = serve(handler.router().layer(layer())).await;
+    let token = "host: a\r\nauthorization: Bearer a";
+    send(server, "/pay", token).await.assert_is_first_of(1);
+    for lines in [
+        "host: a\r\nauthorization: Bearer a\r\nauthorization: Bearer b",
+        "host: a\r\nauthorization: Bearer b\r\nauthorization: Bearer a",
+        "host: a\r\nauthorization: Bearer a\r\nauthorization: Bearer a",
+        "host: a\r\nauthorization: Bearer a, Bearer a",
+        "host: a\r\nauthorization: bearer a",
+        "host: a\r\nauthorization:",
+        "host: a\r\nproxy-authorization: Bearer a",
+        "host: a\r\nauthorization_: Bearer a",
+    ] {
+        send(server, "/pay", lines).await.assert_is(Rejection::CredentialsDiffer);
+    }
+    for refused in [
+        "host: a\r\nauthorization : Bearer a",
+        "host: a\r\nx-a: 1\r\n authorization: Bearer a",
+        "host: a\r\nidempotency-key: order-2",
+        "host: a\r\nx-idempotency-key: order-2",
+    ] {
+        assert_eq!(send(server, "/pay", refused).await.status, 400, "{refused}");
+    }
+    // A header of another name is not the key.
+    send(server, "/pay", &format!("{token}\r\nidempotency_key: order-2")).await.assert_is_replay_of(1);
     assert_eq!(handler.runs(), 1);
 }
 
