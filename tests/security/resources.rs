@@ -121,20 +121,22 @@ async fn json_that_is_made_to_break_parsers_is_bytes() {
     let client = Client::http1(serve(handler.router().layer(json)).await);
     let deep = |open: &str| open.repeat((1 << 20) / open.len());
     let bodies = [deep("["), deep("{\"id\":"), format!("1{}", deep("0")), "1e999999999".to_owned(), deep("\\u")];
-    for (number, body) in (1..).zip(bodies) {
-        let ask = |key: Option<&str>| {
-            let mut order = request(Method::POST, "/pay", key.unwrap_or("-"), "").map(|_| body.clone().into());
+    for (number, body) in (0..).zip(bodies) {
+        let ask = |key: Option<&str>, body: String| {
+            let mut order = request(Method::POST, "/pay", key.unwrap_or("-"), "").map(|_| body.into());
             order.headers_mut().insert("content-type", "application/json".parse().unwrap());
             if key.is_none() {
                 order.headers_mut().remove("x-idempotency-key");
             }
             order
         };
-        let key = format!("order-{number}");
-        client.ask(ask(Some(&key))).await.assert_is_first_of(2 * number - 1);
-        client.ask(ask(Some(&key))).await.assert_is_replay_of(2 * number - 1);
+        let (runs, key) = (3 * number, format!("order-{number}"));
+        client.ask(ask(Some(&key), body.clone())).await.assert_is_first_of(runs + 1);
+        client.ask(ask(Some(&key), body.clone())).await.assert_is_replay_of(runs + 1);
+        client.ask(ask(Some(&key), body.clone() + " ")).await.assert_is(Rejection::Mismatch);
         // Nothing that is found in it is a key.
-        client.ask(ask(None)).await.assert_is_first_of(2 * number);
-        assert_eq!(handler.runs(), 2 * number);
+        client.ask(ask(None, body.clone())).await.assert_is_first_of(runs + 2);
+        client.ask(ask(None, body)).await.assert_is_first_of(runs + 3);
+        assert_eq!(handler.runs(), runs + 3);
     }
 }
