@@ -125,11 +125,10 @@ fn authority(parts: &Parts) -> Cow<'_, [u8]> {
     [&[first][..], &others].concat().join(&b"\n"[..]).into()
 }
 
-/// In lower case and without user information and default port, so that `Example.com:80` in a `Host` header equals
-/// `example.com` in `:authority`.
+/// In lower case and without a default port, so that `Example.com:80` in a `Host` header equals `example.com` in
+/// `:authority`. User information is not taken away: no honest client sends it, and a handler may read it.
 fn host_and_port(sent: &[u8]) -> Cow<'_, [u8]> {
-    let host = sent.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
-    let host = host.strip_suffix(b":80").or_else(|| host.strip_suffix(b":443")).unwrap_or(host);
+    let host = sent.strip_suffix(b":80").or_else(|| sent.strip_suffix(b":443")).unwrap_or(sent);
     if host.iter().any(u8::is_ascii_uppercase) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tower_idempotency::{Backend, Entry, IdempotencyLayer, Key, MemoryBackend, Record, Rejection};
@@ -38,8 +38,19 @@ async fn every_authority_that_a_request_names_counts() {
         ("/pay", "host: shop.example\r\nhost: evil.example"),
         ("/pay", "host: evil.example\r\nhost: shop.example"),
         ("http://shop.example/pay", "host: shop.example\r\nhost: evil.example"),
+        ("http://evil@shop.example/pay", "host: shop.example"),
+        ("/pay", "host: evil@shop.example"),
+        ("/pay", "host: shop.example:8080"),
+        ("/pay", "host: shop.example."),
+        ("/pay", "host:"),
+        ("/pay", "x-a: 1"),
     ] {
         send(server, target, lines).await.assert_is(Rejection::Mismatch);
+    }
+    let Client::Http2(_, mut sender) = Client::http2(server).await else { unreachable!("of that kind") };
+    for (host, status) in [("shop.example", 201), ("evil.example", 422)] {
+        let order = Request::post("http://shop.example/pay").header("idempotency-key", "order-1").header("host", host);
+        assert_eq!(sender.send_request(order.body(Body::from("order")).unwrap()).await.unwrap().status(), status);
     }
     assert_eq!(handler.runs(), 1);
 }
