@@ -14,7 +14,8 @@
 //!
 //! A line is a name and a value. The name is one byte, whose highest bit marks a sensitive value and whose other bits
 //! are a code: 1 and up for the names in `names.rs`, 0 for a name that follows as varint length and lower-case bytes.
-//! The value is a varint length and the raw bytes. Lines with equal names keep their order.
+//! The value is a varint length and the raw bytes. Lines with equal names keep their order. A body that is there has
+//! the length that a `Content-Length` says.
 //!
 //! Decoding is total: any input yields a record or a [`DecodeError`], without a panic and without allocating more than
 //! the input justifies. Codes and kinds are never reused; what cannot be said in this layout gets another version.
@@ -24,10 +25,10 @@ mod lines;
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use self::lines::{put_lines, size_of_lines, take, take_lines};
-use crate::Fingerprint;
+use crate::{Fingerprint, capture::declared_length};
 
 const VERSION: u8 = 1;
 
@@ -106,7 +107,7 @@ pub(crate) fn encode_value(fingerprint: &Fingerprint, value: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// Only header lines whose names `keeps` names are encoded. `None` when a count or a length does not fit the layout.
+/// Only header and trailer lines whose names `keeps` names are encoded. `None` when a count or a length does not fit the layout.
 pub(crate) fn encode_response(
     fingerprint: &Fingerprint,
     status: StatusCode,
@@ -116,12 +117,12 @@ pub(crate) fn encode_response(
     trailers: Option<&HeaderMap>,
 ) -> Option<Bytes> {
     let header_lines = || headers.iter().filter(|(name, _)| keeps(name));
-    let trailer_lines = || trailers.into_iter().flatten();
+    let trailer_lines = || trailers.into_iter().flatten().filter(|(name, _)| keeps(name));
     let size = 6 + size_of_lines(header_lines()) + size_of_lines(trailer_lines()) + body.len();
     let mut out = preamble(RESPONSE, fingerprint, size);
     out.put_u16(status.as_u16());
     out.put_u16(count(header_lines().count())?);
-    out.put_u16(trailers.map_or(Some(NO_TRAILERS), |trailers| count(trailers.len()))?);
+    out.put_u16(trailers.map_or(Some(NO_TRAILERS), |_| count(trailer_lines().count()))?);
     put_lines(&mut out, header_lines())?;
     put_lines(&mut out, trailer_lines())?;
     out.put_slice(body);
@@ -157,12 +158,23 @@ fn decode_response(mut rest: Bytes) -> Result<Recorded, DecodeError> {
     let status = StatusCode::from_u16(counts.get_u16()).map_err(|_| DecodeError(Problem::Status))?;
     let headers = counts.get_u16();
     let trailers = counts.get_u16();
-    Ok(Recorded {
+    let recorded = Recorded {
         status,
         headers: take_lines(&mut rest, headers)?,
         trailers: if trailers == NO_TRAILERS { None } else { Some(take_lines(&mut rest, trailers)?) },
         body: rest,
-    })
+    };
+    if recorded.has_another_length_than_it_says() { Err(DecodeError(Problem::Length)) } else { Ok(recorded) }
+}
+
+impl Recorded {
+    /// A client that believes it would take a part of the body for its next response, or the other way round. What a
+    /// response to HEAD says is the length of another one.
+    fn has_another_length_than_it_says(&self) -> bool {
+        !self.body.is_empty()
+            && self.headers.contains_key(header::CONTENT_LENGTH)
+            && declared_length(&self.headers) != Some(self.body.len() as u64)
+    }
 }
 
 fn at_end(rest: &Bytes, content: Content) -> Result<Content, DecodeError> {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
 use sha2::{Digest, Sha256};
 
 use crate::key::{update_prefixed, write_hex};
@@ -109,15 +109,26 @@ fn original_uri(parts: &Parts) -> &http::Uri {
     &parts.uri
 }
 
-/// The authority the request was sent to (RFC 9110, 7.2), in lower case and without user information and default port,
-/// so that `Example.com:80` in a `Host` header equals `example.com` in `:authority`.
+/// The authority the request was sent to (RFC 9110, 7.2). A request that names several, in its target and in `Host`
+/// lines, should be refused by servers and is not: handlers differ in which one they believe, so all of them count. No
+/// authority has a line break.
 fn authority(parts: &Parts) -> Cow<'_, [u8]> {
-    let sent = match original_uri(parts).authority() {
-        Some(authority) => authority.as_str().as_bytes(),
-        None => parts.headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes()),
-    };
-    let host = sent.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
-    let host = host.strip_suffix(b":80").or_else(|| host.strip_suffix(b":443")).unwrap_or(host);
+    let target = original_uri(parts).authority().map(|authority| authority.as_str().as_bytes());
+    let lines = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    let mut named = target.into_iter().chain(lines).map(host_and_port);
+    let first = named.next().unwrap_or_default();
+    let mut others = named.filter(|other| *other != first).peekable();
+    if others.peek().is_none() {
+        return first;
+    }
+    let others: Vec<_> = others.collect();
+    [&[first][..], &others].concat().join(&b"\n"[..]).into()
+}
+
+/// In lower case and without a default port, so that `Example.com:80` in a `Host` header equals `example.com` in
+/// `:authority`. User information is not taken away: no honest client sends it, and a handler may read it.
+fn host_and_port(sent: &[u8]) -> Cow<'_, [u8]> {
+    let host = sent.strip_suffix(b":80").or_else(|| sent.strip_suffix(b":443")).unwrap_or(sent);
     if host.iter().any(u8::is_ascii_uppercase) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 

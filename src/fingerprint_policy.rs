@@ -17,7 +17,8 @@ use crate::{
 /// body.
 ///
 /// The authority is that of the target or the `Host` header (RFC 9110, section 7.2), in lower case and without the
-/// ports 80 and 443; path and query are taken as they are sent. Other headers do not count, `Content-Type` included.
+/// ports 80 and 443; where they differ, both count. Path and query are taken as they are sent. Other headers do not
+/// count, `Content-Type` included.
 ///
 /// The credentials count in every case: another `Authorization` header, or where a
 /// [`scope`](crate::IdempotencyLayer::scope) is set another principal, is another caller.

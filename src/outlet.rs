@@ -1,7 +1,7 @@
 //! [`Outlet`]: the client's end of a response that is recorded while it is sent.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -94,13 +94,14 @@ where
         }
         let frame = ready!(self.body.as_mut().poll_frame(cx)).transpose().map_err(Into::into)?;
         self.over = frame.is_none();
-        if !self.owes_mark || frame.as_ref().is_some_and(Frame::is_data) {
+        if frame.as_ref().is_some_and(Frame::is_data) {
             return Poll::Ready(frame.map(Ok));
         }
-        self.owes_mark = false;
-        let mut trailers = frame.and_then(|frame| frame.into_trailers().ok()).unwrap_or_default();
-        policy::mark_not_stored(&mut trailers);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        let mut trailers = frame.and_then(policy::trailers);
+        if mem::take(&mut self.owes_mark) {
+            policy::mark_not_stored(trailers.get_or_insert_default());
+        }
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {

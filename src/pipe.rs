@@ -73,7 +73,7 @@ impl<B: Backend> Recording<B> {
                         break;
                     }
                 }
-                Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
+                Ok(Err(frame)) => trailers = policy::trailers(frame),
                 Err(error) => return self.fail(error.into(), &client).await,
             }
         }

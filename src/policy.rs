@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
+use http_body::Frame;
 
 use crate::{closure::Closure, grpc};
 
@@ -25,7 +27,7 @@ pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-store
 ///   `te`, `transfer-encoding`, `upgrade` (RFC 9110, section 7.6.1);
 /// * of one moment or one user: `date`, `www-authenticate`, `authentication-info`, `set-cookie` and `proxy-*`.
 ///
-/// Trailers are recorded whole.
+/// The same goes for trailers.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -123,7 +125,7 @@ impl RecordPolicy {
         matches!(self.responses, Responses::Final) && grpc::failed_at_end(head, trailers)
     }
 
-    /// Whether a header belongs into a record. What the user said last counts.
+    /// Whether a header or a trailer belongs into a record. What the user said last counts.
     pub(crate) fn keeps(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
         let said = self.headers.iter().rev().find(|(said, _)| said == name);
         !belongs_to_a_connection(name)
@@ -175,6 +177,13 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
 pub(crate) fn strip_markers(headers: &mut HeaderMap) {
     headers.remove(REPLAYED);
     headers.remove(STORED);
+}
+
+/// The trailers in a frame, without markers that are not the layer's own.
+pub(crate) fn trailers(frame: Frame<Bytes>) -> Option<HeaderMap> {
+    let mut trailers = frame.into_trailers().ok()?;
+    strip_markers(&mut trailers);
+    Some(trailers)
 }
 
 pub(crate) fn mark_replayed(headers: &mut HeaderMap) {

@@ -16,6 +16,7 @@ use crate::{
     admission::Admission,
     capture::declared_length,
     identity::Identity,
+    policy,
     settings::Settings,
     whole::{Unread, Whole},
 };
@@ -100,7 +101,7 @@ where
             Ok(Some(Err(_))) => return Err(Rejection::BodyUnreadable),
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => read.extend_from_slice(&data),
-                Err(frame) => trailers = frame.into_trailers().ok(),
+                Err(frame) => trailers = policy::trailers(frame),
             },
         }
     }

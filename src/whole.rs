@@ -7,6 +7,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+use crate::policy;
+
 /// A body that has been read to its end. Also a body: one data frame, if there is data, then the trailers, if any.
 #[derive(Debug, Default)]
 pub(crate) struct Whole {
@@ -47,7 +49,7 @@ impl Whole {
                             joined.extend_from_slice(&data);
                         }
                     }
-                    Err(frame) => whole.trailers = frame.into_trailers().ok(),
+                    Err(frame) => whole.trailers = policy::trailers(frame),
                 },
             }
         }

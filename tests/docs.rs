@@ -195,6 +195,51 @@ fn the_architecture_names_every_source_file_and_suite() {
     assert!(unnamed.is_empty(), "ARCHITECTURE.md does not link to {unnamed:#?}");
 }
 
+/// The names of functions that `line` links to, such as [`a_run`](../tests/runs.rs), and their files.
+fn linked_functions(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split("[`").skip(1).filter_map(|rest| {
+        let (name, rest) = rest.split_once("`](")?;
+        let (file, _) = rest.split_once(')')?;
+        file.ends_with(".rs").then_some((name, file))
+    })
+}
+
+/// A control that nothing tests may be gone tomorrow.
+#[test]
+fn every_row_of_the_security_page_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let rows: Vec<_> =
+        page.lines().filter(|line| line.starts_with("| ") && *line != "| threat | control | test |").collect();
+    let untested: Vec<_> = rows.iter().filter(|row| linked_functions(row).next().is_none()).collect();
+    assert!(untested.is_empty(), "rows without a test: {untested:#?}");
+    assert!(rows.len() > 50, "only {} rows were found", rows.len());
+
+    let defines = |name: &str, file: &str| {
+        let text = fs::read_to_string(root().join("docs").join(file)).unwrap_or_default();
+        text.contains(&format!("fn {name}("))
+    };
+    let missing: Vec<_> = page.lines().flat_map(linked_functions).filter(|(name, file)| !defines(name, file)).collect();
+    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+}
+
+#[test]
+fn the_security_page_names_every_test_of_its_own_suite() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let named: BTreeSet<_> = page.lines().flat_map(linked_functions).map(|(name, _)| name).collect();
+    let suite: Vec<_> =
+        below("tests/security").iter().map(|path| fs::read_to_string(root().join(path)).unwrap()).collect();
+    let lines: Vec<_> = suite.iter().flat_map(|text| text.lines()).collect();
+    let is_test = |line: &str| line == "#[test]" || line.starts_with("#[tokio::test");
+    let tests: Vec<_> = lines
+        .windows(2)
+        .filter(|pair| is_test(pair[0]))
+        .map(|pair| pair[1].split_once("fn ").and_then(|(_, rest)| rest.split_once('(')).expect("a function").0)
+        .collect();
+    let unnamed: Vec<_> = tests.iter().filter(|name| !named.contains(**name)).collect();
+    assert!(unnamed.is_empty(), "docs/security.md does not name {unnamed:#?}");
+    assert!(tests.len() > 20, "only {} tests were found", tests.len());
+}
+
 #[test]
 fn decisions_are_numbered_one_by_one_and_built_alike() {
     for (number, path) in (1..).zip(below("docs/decisions")) {

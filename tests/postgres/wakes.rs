@@ -8,7 +8,7 @@ use tower_idempotency::{
     sqlx::{
         Executor, PgPool,
         postgres::{PgListener, PgPoolOptions},
-        query_scalar,
+        query, query_scalar,
     },
 };
 
@@ -180,6 +180,28 @@ async fn who_hears_nothing_does_not_rely_on_notices() {
     let probes = || proxy.count(|statement| statement == "SELECT pg_notify($1, $2)");
     until_some("it has tried to hear itself twice", async || (probes() >= 2).then_some(())).await;
     until_locked(&server, 0, 0).await;
+    complete(&node, key, token).await;
+    assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
+}
+
+/// Whoever may use the database can make waiters look, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_forged_notice_ends_no_wait() {
+    let server = Server::start(&[]);
+    let [node, other] = nodes(&server).await;
+    let key = Key::new("", "order-1");
+    let token = claim(&node, key).await;
+    let waiter = wait(&other, key);
+    until_locked(&server, 1, 1).await;
+    let pool = server.pool(1);
+    let mut listener = PgListener::connect_with(&server.pool(1)).await.unwrap();
+    listener.listen(CHANNEL).await.unwrap();
+    let another = Key::new("", "order-2").to_string();
+    for forged in ["x", "'; DROP TABLE wakes; --", &"f".repeat(65), &"\u{e9}".repeat(32), &another, &key.to_string()] {
+        query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(forged).execute(&pool).await.unwrap();
+        assert_eq!(bounded(listener.recv()).await.unwrap().payload(), forged);
+    }
+    until_locked(&server, 1, 1).await; // it goes on waiting
     complete(&node, key, token).await;
     assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
 }

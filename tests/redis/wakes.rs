@@ -135,3 +135,31 @@ async fn who_may_not_use_the_channel_waits_all_the_same() {
     assert_eq!(node.eviction_policy().await.unwrap(), None);
     node.ping().await.unwrap();
 }
+
+/// Whoever may publish can make waiters look, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_forged_notice_ends_no_wait() {
+    let server = Server::start(&[]);
+    let node = backend_at(&server.url(), PREFIX).await;
+    let reads = || {
+        let statistics: String = server.ask("INFO commandstats");
+        let of_get = statistics.split("cmdstat_get:calls=").nth(1).and_then(|rest| rest.split(',').next());
+        of_get.map_or(0, |calls| calls.parse::<usize>().unwrap())
+    };
+    let key = Key::new("", "order-1");
+    let token = claim(&node, key).await;
+    let waiter = wait(&node, key);
+    wait_for_subscribers(&server, 1);
+    let another = Key::new("", "order-2");
+    for forged in [b"".as_slice(), b"\0", &[0xff; 33], another.as_bytes(), &vec![0; 1 << 20], key.as_bytes()] {
+        let before = reads();
+        let mut connection = server.connect().unwrap();
+        redis::cmd("PUBLISH").arg(CHANNEL).arg(forged).exec(&mut connection).unwrap();
+        if forged == key.as_bytes() {
+            tokio::task::block_in_place(|| wait_until("it has looked", || reads() > before));
+        }
+    }
+    assert_eq!(subscribers(&server), 1);
+    complete(&node, key, token).await;
+    assert_eq!(waiter.await.unwrap(), Some(Entry::Completed(record())));
+}
