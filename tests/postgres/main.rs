@@ -3,6 +3,8 @@
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+#[cfg(feature = "memory")]
+mod cached;
 mod clean_up;
 mod crashes;
 mod laws;
