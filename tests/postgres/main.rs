@@ -7,6 +7,7 @@ mod behaviour;
 mod cached;
 mod clean_up;
 mod crashes;
+mod deadlocks;
 mod laws;
 mod lost_replies;
 mod pools;
