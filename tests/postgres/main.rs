@@ -3,6 +3,10 @@
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+#[path = "../servers/mod.rs"]
+#[macro_use]
+mod servers;
+
 #[cfg(feature = "memory")]
 mod cached;
 mod clean_up;
@@ -11,9 +15,8 @@ mod deadlocks;
 mod laws;
 mod lost_replies;
 mod pools;
+mod processes;
 mod refusals;
-#[path = "../servers/mod.rs"]
-mod servers;
 mod support;
 mod wakes;
 mod wire;

@@ -12,9 +12,9 @@ use tower_idempotency::{PostgresBackend, sqlx::PgPool};
 
 pub(crate) use self::{
     proxy::{Fate, Proxy},
-    server::Server,
+    server::{Server, address_at},
 };
-pub(crate) use crate::servers::{Application, LONG};
+pub(crate) use crate::servers::{Application, LONG, Terms};
 
 /// The server of those tests that leave it as they found it. It ends with the test process.
 pub(crate) static SHARED: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
