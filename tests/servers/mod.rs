@@ -6,6 +6,7 @@ mod application;
 pub(crate) mod nodes;
 #[macro_use]
 pub(crate) mod processes;
+pub(crate) mod runs;
 mod supervisor;
 
 use std::{
