@@ -14,6 +14,7 @@ mod crashes;
 mod deadlocks;
 mod laws;
 mod lost_replies;
+mod poolers;
 mod pools;
 mod processes;
 mod refusals;

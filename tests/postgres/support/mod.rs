@@ -1,5 +1,6 @@
 //! Real servers, and backends over them.
 
+mod bouncer;
 mod proxy;
 mod server;
 
@@ -11,6 +12,7 @@ use std::sync::{
 use tower_idempotency::{PostgresBackend, sqlx::PgPool};
 
 pub(crate) use self::{
+    bouncer::Bouncer,
     proxy::{Fate, Proxy},
     server::{Server, address_at},
 };
