@@ -9,7 +9,7 @@ use tower_idempotency::{
 use crate::{
     behaviour::support::{Client, Handler, serve},
     servers::order,
-    support::{Fate, Proxy, SHARED, backend_at, fresh_backend, fresh_table},
+    support::{Fate, Proxy, SHARED, backend_at, fresh_backend, fresh_table, patient},
 };
 
 fn cached(postgres: PostgresBackend) -> CachedBackend<PostgresBackend> {
@@ -22,7 +22,7 @@ mod http {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_laws_are_kept() {
-    let backend = cached(fresh_backend().await);
+    let backend = cached(patient(fresh_backend().await));
     conformance(|| async { backend.clone() }).await;
 }
 

@@ -1,13 +1,11 @@
 //! A pooler between the backend and its server.
 
-use std::time::Duration;
-
 use tower_idempotency::{Entry, Key, PostgresBackend, testing::conformance};
 
 use crate::{
     behaviour::support::until_some,
     servers::runs::{claim, complete, record, wait},
-    support::{Bouncer, SHARED, Server, backend_at, fresh_table},
+    support::{Bouncer, SHARED, Server, backend_at, fresh_table, patient},
 };
 
 const TOO_OLD: &str = "not tested: it takes PgBouncer 1.21 or later";
@@ -16,8 +14,7 @@ const TOO_OLD: &str = "not tested: it takes PgBouncer 1.21 or later";
 const IGNORED: &str = "extra_float_digits";
 
 async fn backend_behind(bouncer: &Bouncer, table: &str) -> PostgresBackend {
-    // A crowd has to wait for connections.
-    backend_at(bouncer.pool(8), table).await.timeout(Duration::from_secs(20))
+    patient(backend_at(bouncer.pool(8), table).await)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

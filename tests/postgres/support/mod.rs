@@ -4,9 +4,12 @@ mod bouncer;
 mod proxy;
 mod server;
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tower_idempotency::{PostgresBackend, sqlx::PgPool};
@@ -31,6 +34,11 @@ pub(crate) async fn backend_at(pool: PgPool, table: &str) -> PostgresBackend {
     let backend = PostgresBackend::new(pool).table(table);
     backend.migrate().await.expect("the server is up");
     backend
+}
+
+/// A backend for checks in which no command may fail, however busy the machine is.
+pub(crate) fn patient(backend: PostgresBackend) -> PostgresBackend {
+    backend.timeout(Duration::from_secs(20))
 }
 
 /// A table that no other test uses.
