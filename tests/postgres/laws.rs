@@ -4,23 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use tower_idempotency::{BoxBackend, sqlx::postgres::PgPoolOptions, testing::conformance};
 
-use crate::support::{SHARED, backend_at, fresh_backend, fresh_table};
+use crate::support::{SHARED, backend_at, fresh_backend, fresh_table, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_over_one_pool() {
-    let backend = fresh_backend().await;
+    let backend = patient(fresh_backend().await);
     conformance(|| async { backend.clone() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_over_pools_of_their_own() {
     let table = fresh_table();
-    conformance(|| backend_at(SHARED.pool(5), &table)).await;
+    conformance(|| async { patient(backend_at(SHARED.pool(5), &table).await) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_behind_pointers() {
-    let backend = Arc::new(BoxBackend::new(fresh_backend().await));
+    let backend = Arc::new(BoxBackend::new(patient(fresh_backend().await)));
     conformance(|| async { backend.clone() }).await;
 }
 
@@ -29,12 +29,12 @@ async fn are_kept_behind_pointers() {
 async fn are_kept_where_transactions_are_serializable() {
     let address = SHARED.address().options([("default_transaction_isolation", "serializable")]);
     let pool = PgPoolOptions::new().connect_lazy_with(address);
-    let backend = backend_at(pool, &fresh_table()).await;
+    let backend = patient(backend_at(pool, &fresh_table()).await);
     conformance(|| async { backend.clone() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_while_what_has_expired_is_deleted() {
-    let backend = fresh_backend().await.clean_up_by(100, Duration::from_millis(5));
+    let backend = patient(fresh_backend().await).clean_up_by(100, Duration::from_millis(5));
     conformance(|| async { backend.clone() }).await;
 }

@@ -3,15 +3,22 @@
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+#[path = "../servers/mod.rs"]
+#[macro_use]
+mod servers;
+
+#[cfg(feature = "memory")]
+mod cached;
 mod clean_up;
 mod commit;
 mod crashes;
+mod deadlocks;
 mod laws;
 mod lost_replies;
+mod poolers;
 mod pools;
+mod processes;
 mod refusals;
-#[path = "../servers/mod.rs"]
-mod servers;
 mod support;
 mod wakes;
 mod wire;

@@ -2,9 +2,8 @@
 
 use std::ops::AsyncFn;
 
-use tokio::{task::JoinHandle, time::Instant};
 use tower_idempotency::{
-    Backend, Claim, Entry, Fingerprint, Key, Ownership, PostgresBackend, Record, Token,
+    Backend, Entry, Key, PostgresBackend, Token,
     sqlx::{
         Executor, PgPool,
         postgres::{PgListener, PgPoolOptions},
@@ -14,33 +13,11 @@ use tower_idempotency::{
 
 use crate::{
     behaviour::support::{bounded, until_some},
-    support::{Fate, LONG, Proxy, Server, backend_at},
+    servers::runs::{claim, complete, record, wait},
+    support::{Fate, Proxy, Server, backend_at},
 };
 
 const CHANNEL: &str = "tower_idempotency";
-
-fn fingerprint() -> Fingerprint {
-    Fingerprint::of("a request")
-}
-
-fn record() -> Record {
-    Record::value(&fingerprint(), b"done")
-}
-
-async fn claim(backend: &PostgresBackend, key: Key) -> Token {
-    let token = Token::random();
-    assert_eq!(backend.claim(&key, token, &fingerprint(), LONG).await.unwrap(), Claim::Acquired);
-    token
-}
-
-async fn complete(backend: &PostgresBackend, key: Key, token: Token) {
-    assert_eq!(backend.complete(&key, token, &record(), LONG).await.unwrap(), Ownership::Held);
-}
-
-fn wait(backend: &PostgresBackend, key: Key) -> JoinHandle<Option<Entry>> {
-    let backend = backend.clone();
-    tokio::spawn(async move { backend.wait(&key, Instant::now() + LONG).await.unwrap() })
-}
 
 /// Waits until so many connections hold the locks of so many keys in all.
 async fn until_locked(server: &Server, connections: i64, locks: i64) {

@@ -3,6 +3,10 @@
 #[path = "../behaviour/mod.rs"]
 #[macro_use]
 mod behaviour;
+#[path = "../servers/mod.rs"]
+#[macro_use]
+mod servers;
+
 mod acl;
 #[cfg(feature = "memory")]
 mod cached;
@@ -19,8 +23,6 @@ mod outage;
 mod processes;
 mod redis6;
 mod scripts;
-#[path = "../servers/mod.rs"]
-mod servers;
 mod starvation;
 mod support;
 mod tls;

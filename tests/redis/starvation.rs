@@ -8,7 +8,7 @@ use tower_idempotency::Rejection;
 
 use crate::{
     behaviour::support::{Client, until_some},
-    processes::{one_crowd_at_a_time, rounds, send},
+    servers::processes::{one_crowd_at_a_time, rounds, send},
     support::{Command, Fate, Node, Proxy, SHARED, Terms, fresh_prefix, order, runs_of},
 };
 
@@ -32,8 +32,8 @@ async fn a_crowd_does_not_starve_heartbeats() {
     let proxy = threads.spawn(Proxy::start(&SHARED, slow)).await.unwrap();
     for round in 0..rounds() {
         let terms = Terms {
-            redis: proxy.url(),
-            prefix: fresh_prefix(),
+            place: proxy.url(),
+            name: fresh_prefix(),
             lease: LEASE,
             timeout: Duration::from_secs(1),
             run: Duration::ZERO,

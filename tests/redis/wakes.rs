@@ -2,36 +2,15 @@
 
 use std::{ops::AsyncFn, time::Duration};
 
-use tokio::{task::JoinHandle, time::Instant};
-use tower_idempotency::{Backend, Claim, Entry, Fingerprint, Key, Ownership, Record, RedisBackend, Token};
+use tower_idempotency::{Backend, Entry, Key, RedisBackend, Token};
 
-use crate::support::{LONG, Server, backend_at, wait_until};
+use crate::{
+    servers::runs::{claim, complete, record, wait},
+    support::{Server, backend_at, wait_until},
+};
 
 const PREFIX: &str = "wakes:";
 const CHANNEL: &str = "wakes:done";
-
-fn fingerprint() -> Fingerprint {
-    Fingerprint::of("a request")
-}
-
-fn record() -> Record {
-    Record::value(&fingerprint(), b"done")
-}
-
-async fn claim(backend: &RedisBackend, key: Key) -> Token {
-    let token = Token::random();
-    assert_eq!(backend.claim(&key, token, &fingerprint(), LONG).await.unwrap(), Claim::Acquired);
-    token
-}
-
-async fn complete(backend: &RedisBackend, key: Key, token: Token) {
-    assert_eq!(backend.complete(&key, token, &record(), LONG).await.unwrap(), Ownership::Held);
-}
-
-fn wait(backend: &RedisBackend, key: Key) -> JoinHandle<Option<Entry>> {
-    let backend = backend.clone();
-    tokio::spawn(async move { backend.wait(&key, Instant::now() + LONG).await.unwrap() })
-}
 
 fn subscribers(server: &Server) -> usize {
     let (_, count): (String, usize) = server.ask(&format!("PUBSUB NUMSUB {CHANNEL}"));

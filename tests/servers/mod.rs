@@ -1,7 +1,12 @@
-//! What tests over real servers have in common: how servers are started and ended, and an application over them.
+//! What tests over real servers have in common: how servers are started and ended, an application over them, in this
+//! process and in others.
 #![allow(dead_code, reason = "every test target uses a part of this module")]
 
 mod application;
+pub(crate) mod nodes;
+#[macro_use]
+pub(crate) mod processes;
+pub(crate) mod runs;
 mod supervisor;
 
 use std::{
@@ -11,6 +16,7 @@ use std::{
 
 pub(crate) use self::{
     application::{Application, LONG, order},
+    nodes::{Terms, serve_as_node},
     supervisor::{Supervisor, free_port, fresh_directory},
 };
 

@@ -13,7 +13,11 @@ mod value;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sqlx::{PgPool, raw_sql};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    raw_sql,
+};
 
 pub use self::commit_error::CommitError;
 use self::{clean_up::Cleaner, connection::ping, failure::backend_error, statement::Statements, table::Table};
@@ -59,7 +63,7 @@ use crate::{BackendError, times};
 /// faster, and a connection that broke while it was idle then costs one more sending.
 ///
 /// A pooler that shares connections by transaction must support prepared statements, as `PgBouncer` does from 1.21 on.
-/// Behind it waiting duplicates poll, since no notice reaches them.
+/// Behind a pooler waiting duplicates poll: a subscription on a connection that is shared would disturb its other users.
 ///
 /// # Errors
 ///
@@ -93,7 +97,7 @@ impl PostgresBackend {
     pub fn new(pool: PgPool) -> Self {
         let connections = pool.options().get_max_connections().div_ceil(2).max(2);
         Self {
-            owner: pool_beside(&pool, connections),
+            owner: pool_of(pool.options().clone(), connections, pool.connect_options().as_ref().clone()),
             claims: pool,
             statements: Arc::new(Statements::new(&Table::new("idempotency"))),
             board: Arc::default(),
@@ -206,10 +210,9 @@ impl PostgresBackend {
     }
 }
 
-/// A pool of up to `connections` to where `pool` leads, opened as they are needed.
-fn pool_beside(pool: &PgPool, connections: u32) -> PgPool {
-    let options = pool.options().clone().min_connections(0).max_connections(connections);
-    options.connect_lazy_with(pool.connect_options().as_ref().clone())
+/// A pool of up to `connections` to `address`, opened as they are needed.
+fn pool_of(options: PgPoolOptions, connections: u32, address: PgConnectOptions) -> PgPool {
+    options.min_connections(0).max_connections(connections).connect_lazy_with(address)
 }
 
 impl fmt::Debug for PostgresBackend {

@@ -16,11 +16,11 @@ use std::{
 use sqlx::{
     Error, PgPool,
     postgres::{PgListener, PgNotification},
-    query,
+    query, query_scalar,
 };
 use tokio::sync::Notify;
 
-use super::{command::lock, connection::ask, pool_beside, statement::CHANNEL};
+use super::{command::lock, connection::ask, pool_of, statement::CHANNEL};
 use crate::{
     Key, Token,
     backend::{
@@ -32,6 +32,9 @@ use crate::{
 /// Of how many keys a process holds the locks: a server has room for some 6,400 locks. Those who wait for further ones
 /// look every now and then.
 const MOST_LOCKS: usize = 256;
+
+/// A setting of the connection that listens, by which it is known on the server.
+const NAME: &str = "tower_idempotency.listener";
 
 const LOCK: &str = "SELECT pg_advisory_lock_shared(key) FROM unnest($1) AS key";
 const UNLOCK: &str = "SELECT pg_advisory_unlock_shared(key) FROM unnest($1) AS key";
@@ -50,13 +53,21 @@ impl Notices {
 impl Source for Notices {
     type Subscription = Listener;
 
-    /// Behind a pooler of transactions `LISTEN` succeeds, and nothing ever arrives. So it has to hear a notice first.
+    /// Behind a pooler of transactions `LISTEN` succeeds, and the notices go to whoever has the connection when they come,
+    /// whose own command fails of them. So it first has to have a connection to the server for itself. Then it has to hear
+    /// a notice.
     async fn open(&self) -> Option<Listener> {
-        let pool = pool_beside(&self.claims, 1);
+        let probe = format!("{:?}", Token::random());
+        let named = self.claims.connect_options().as_ref().clone().options([(NAME, &probe)]);
+        let pool = pool_of(self.claims.options().clone(), 1, named);
         let mut listener = PgListener::connect_with(&pool).await.ok()?;
         listener.eager_reconnect(false);
+        // Poolers refuse the setting, or drop it.
+        let name: String = query_scalar("SELECT current_setting($1)").bind(NAME).fetch_one(&mut listener).await.ok()?;
+        if name != probe {
+            return None;
+        }
         listener.listen(CHANNEL).await.ok()?;
-        let probe = format!("{:?}", Token::random());
         let notify = || query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&probe);
         ask(&self.claims, Duration::from_secs(1), notify).await.ok()?;
         while listener.try_recv().await.ok()??.payload() != probe {}

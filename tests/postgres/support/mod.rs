@@ -1,20 +1,25 @@
 //! Real servers, and backends over them.
 
+mod bouncer;
 mod proxy;
 mod server;
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tower_idempotency::{PostgresBackend, sqlx::PgPool};
 
 pub(crate) use self::{
+    bouncer::Bouncer,
     proxy::{Fate, Proxy},
-    server::Server,
+    server::{Server, address_at},
 };
-pub(crate) use crate::servers::{Application, LONG};
+pub(crate) use crate::servers::{Application, LONG, Terms};
 
 /// The server of those tests that leave it as they found it. It ends with the test process.
 pub(crate) static SHARED: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
@@ -29,6 +34,11 @@ pub(crate) async fn backend_at(pool: PgPool, table: &str) -> PostgresBackend {
     let backend = PostgresBackend::new(pool).table(table);
     backend.migrate().await.expect("the server is up");
     backend
+}
+
+/// A backend for checks in which no command may fail, however busy the machine is.
+pub(crate) fn patient(backend: PostgresBackend) -> PostgresBackend {
+    backend.timeout(Duration::from_secs(20))
 }
 
 /// A table that no other test uses.

@@ -151,7 +151,8 @@ fn server_user() -> Option<&'static str> {
     (id.trim_ascii() == b"0").then_some("postgres")
 }
 
-fn as_server_user() -> Vec<OsString> {
+/// The beginning of a command that is to run as that user.
+pub(super) fn as_server_user() -> Vec<OsString> {
     let user = server_user()
         .map(|user| ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"].map(OsString::from).to_vec());
     user.unwrap_or_default()

@@ -1,7 +1,6 @@
-//! Real servers, a proxy in front of them, and processes that serve over them.
+//! Real servers, and a proxy in front of them.
 
 mod cluster;
-mod nodes;
 mod proxy;
 mod resp;
 mod sentinel;
@@ -16,14 +15,17 @@ use tower_idempotency::RedisBackend;
 
 pub(crate) use self::{
     cluster::Cluster,
-    nodes::{Node, Terms, runs_of, serve_as_node},
     proxy::{Fate, Gate, Proxy},
     resp::Command,
     sentinel::{MASTER, Sentinel},
     server::Server,
 };
 
-pub(crate) use crate::servers::{Application, LONG, order, wait_until};
+pub(crate) use crate::servers::{
+    Application, LONG, Terms,
+    nodes::{Node, runs_of},
+    order, wait_until,
+};
 
 /// The server of those tests that leave it as they found it. It ends with the test process.
 pub(crate) static SHARED: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));

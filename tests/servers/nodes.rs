@@ -1,4 +1,4 @@
-//! Processes that each serve payments behind a layer, over one Redis.
+//! Processes that each serve payments behind a layer, over one store.
 
 use std::{
     collections::HashMap,
@@ -24,9 +24,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
-use tower_idempotency::IdempotencyLayer;
+use tower_idempotency::{Backend, IdempotencyLayer};
 
-use super::{backend_at, order};
+use super::order;
 use crate::behaviour::support::{Answer, Client, request, until_some};
 
 /// Tells a process of the tests that it is a node, and what it needs for that.
@@ -40,10 +40,12 @@ const HELD: &str = "x-held";
 /// What the nodes of a test have in common.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Terms {
-    pub(crate) redis: String,
-    pub(crate) prefix: String,
+    /// Where the store is: its URL or port.
+    pub(crate) place: String,
+    /// What separates the nodes from those of other tests there: a prefix or a table.
+    pub(crate) name: String,
     pub(crate) lease: Duration,
-    /// How long a request waits for Redis.
+    /// How long a request waits for the store.
     pub(crate) timeout: Duration,
     /// How long a run takes, unless it is held.
     pub(crate) run: Duration,
@@ -123,20 +125,19 @@ pub(crate) async fn runs_of(nodes: &[Node]) -> HashMap<String, usize> {
     all
 }
 
-/// Serves, where this process was started as a node, until the one that started it has ended. Returns at once where it
-/// was not.
-pub(crate) fn serve_as_node() {
+/// Serves over the backend that `connect` makes, where this process was started as a node, until the one that started it
+/// has ended. Returns at once where it was not.
+pub(crate) fn serve_as_node<B: Backend>(connect: impl AsyncFnOnce(&Terms) -> B) {
     let Ok(terms) = env::var(ROLE) else { return };
-    let terms = serde_json::from_str(&terms).unwrap();
+    let terms: Terms = serde_json::from_str(&terms).unwrap();
     thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    tokio::runtime::Runtime::new().unwrap().block_on(serve(terms));
+    tokio::runtime::Runtime::new().unwrap().block_on(async { serve(connect(&terms).await, terms).await });
 }
 
-async fn serve(terms: Terms) {
-    let backend = backend_at(&terms.redis, &terms.prefix).await.timeout(terms.timeout);
+async fn serve(backend: impl Backend, terms: Terms) {
     let layer = IdempotencyLayer::new(backend).lease(terms.lease).backend_timeout(terms.timeout);
     let payments = Payments { runs: Arc::default(), gate: Arc::new(Semaphore::new(0)), run: terms.run };
     let router = Router::new()
