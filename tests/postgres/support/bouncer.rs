@@ -16,11 +16,16 @@ pub(crate) struct Bouncer {
 }
 
 impl Bouncer {
-    /// A pooler in front of `server` whose clients share a connection by turns of one transaction. `None`: the one that is
-    /// installed forgets then which statements its clients have prepared, as before 1.21. `ignored` are parameters of clients that it drops.
-    pub(crate) fn of_transactions(server: &Server, ignored: &str) -> Option<Self> {
-        let mode = "pool_mode = transaction\nmax_prepared_statements = 100";
-        (minor_version() >= 21).then(|| Self::start(server, mode, ignored))
+    /// A pooler in front of `server` whose clients share a connection by turns of one transaction. `ignored` are
+    /// parameters of clients that it drops.
+    pub(crate) fn of_transactions(server: &Server, ignored: &str) -> Self {
+        let minor = minor_version();
+        assert!(
+            minor >= 21,
+            "PgBouncer 1.{minor} forgets which statements its clients have prepared. Install 1.21 or later, or leave this \
+            out: --skip poolers::of_transactions"
+        );
+        Self::start(server, "pool_mode = transaction\nmax_prepared_statements = 100", ignored)
     }
 
     /// A pooler in front of `server` whose clients have a connection each for as long as they are there.
