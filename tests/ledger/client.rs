@@ -19,8 +19,8 @@ use crate::{
     world::World,
 };
 
-/// How long a client waits for one answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client waits for one answer: not as long as a process may stand still, so that another one gets its payment.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// After that long a payment is stuck: a lease is one second.
 const STUCK: Duration = Duration::from_secs(60);

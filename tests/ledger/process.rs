@@ -40,7 +40,7 @@ impl Process {
             return;
         }
         let deadline = Instant::now() + Duration::from_secs(60);
-        self.begin();
+        self.order("start");
         loop {
             let said = fs::read_to_string(self.directory.join("output")).unwrap_or_default();
             if let Some(address) = said.lines().find_map(|line| line.split("listening on http://").nth(1)) {
@@ -50,16 +50,10 @@ impl Process {
             assert!(Instant::now() < deadline, "the application does not start: {said}");
             if said.contains("Error: ") || said.contains("panicked") {
                 sleep(Duration::from_millis(50)).await;
-                self.begin();
+                self.order("start");
             }
             sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    /// What an earlier process has said is not taken for the word of this one.
-    fn begin(&self) {
-        let _ = fs::remove_file(self.directory.join("output"));
-        self.order("start");
     }
 
     /// `kill -9`, and waits until the process is gone.
