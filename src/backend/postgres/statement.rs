@@ -122,6 +122,7 @@ fn delete_expired(table: &str) -> String {
 /// The migration, under a lock: of two that create a table at the same time one would fail.
 fn migrate(table: &Table) -> String {
     let create = MIGRATION
+        .replace("'idempotency_expires_at'", &format!("'{}'", table.index_path()))
         .replace("idempotency_expires_at", table.index())
         .replace("idempotency (", &format!("{} (", table.name()));
     format!("SELECT pg_advisory_xact_lock(hashtext('{CHANNEL}'));\n{create}")
@@ -134,10 +135,11 @@ mod tests {
     #[test]
     fn the_migration_creates_the_table_of_that_name() {
         let statements = Statements::new(&Table::new("billing.keys"));
-        let lines: Vec<_> = statements.migrate.lines().collect();
+        let lines: Vec<_> = statements.migrate.lines().map(str::trim).collect();
         assert!(lines.contains(&"CREATE TABLE IF NOT EXISTS \"billing\".\"keys\" ("), "{lines:#?}");
         let index = "CREATE INDEX IF NOT EXISTS \"keys_expires_at\" ON \"billing\".\"keys\" (expires_at);";
         assert!(lines.contains(&index), "{lines:#?}");
+        assert!(statements.migrate.contains("to_regclass('\"billing\".\"keys_expires_at\"')"), "{lines:#?}");
         let text = statements.migrate.replace(CHANNEL, "");
         assert!(!text.contains("idempotency"), "{text}");
     }
