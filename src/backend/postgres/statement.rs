@@ -123,7 +123,7 @@ fn delete_expired(table: &str) -> String {
 fn migrate(table: &Table) -> String {
     let create = MIGRATION
         .replace("'idempotency_expires_at'", &format!("'{}'", table.index_path()))
-        .replace("idempotency_expires_at", table.index())
+        .replace("EXISTS idempotency_expires_at", &format!("EXISTS {}", table.index()))
         .replace("idempotency (", &format!("{} (", table.name()));
     format!("SELECT pg_advisory_xact_lock(hashtext('{CHANNEL}'));\n{create}")
 }
@@ -142,5 +142,14 @@ mod tests {
         assert!(statements.migrate.contains("to_regclass('\"billing\".\"keys_expires_at\"')"), "{lines:#?}");
         let text = statements.migrate.replace(CHANNEL, "");
         assert!(!text.contains("idempotency"), "{text}");
+    }
+
+    /// The names that are replaced are in those that replace them.
+    #[test]
+    fn the_migration_of_the_default_table_is_the_file_with_its_names_quoted() {
+        let migrate = Statements::new(&Table::new("idempotency")).migrate;
+        let (_lock, create) = migrate.split_once('\n').unwrap();
+        let quoted = MIGRATION.replace("idempotency_expires_at", "\"idempotency_expires_at\"");
+        assert_eq!(create, quoted.replace("idempotency (", "\"idempotency\" ("));
     }
 }
