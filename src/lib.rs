@@ -8,6 +8,7 @@
 #![doc = include_str!("docs/keys.md")]
 #![doc = include_str!("docs/senders.md")]
 #![doc = include_str!("docs/policies.md")]
+#![doc = include_str!("docs/effects.md")]
 #![doc = include_str!("docs/consumers.md")]
 #![doc = include_str!("docs/cancel_safety.md")]
 #![doc = include_str!("docs/backends.md")]
@@ -134,7 +135,7 @@ pub use self::{
 struct BodiesOfInnerLayers;
 
 /// The README's code compiles.
-#[cfg(all(doctest, feature = "memory", feature = "test-util"))]
+#[cfg(all(doctest, feature = "memory", feature = "postgres", feature = "test-util"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

@@ -2,15 +2,20 @@
 #![cfg(feature = "memory")]
 
 // Examples need less of a server than its own tests.
+#[cfg(all(feature = "axum", feature = "postgres"))]
+#[allow(dead_code)]
+#[path = "postgres/support/server.rs"]
+mod postgres;
 #[cfg(feature = "redis")]
 #[allow(dead_code)]
 #[path = "redis/support/server.rs"]
 mod server;
-#[cfg(feature = "redis")]
+#[cfg(any(all(feature = "axum", feature = "postgres"), feature = "redis"))]
+#[allow(dead_code)]
 #[path = "servers/supervisor.rs"]
 mod servers;
 
-#[cfg(feature = "redis")]
+#[cfg(any(all(feature = "axum", feature = "postgres"), feature = "redis"))]
 use std::thread;
 use std::{
     io::{BufRead, BufReader, Read},
@@ -113,13 +118,9 @@ fn the_axum_example_stops_after_the_runs_whose_client_has_left() {
     assert!(process.wait().unwrap().success());
 }
 
-/// One process takes twenty duplicates, and so does the other, all at once.
-#[cfg(feature = "redis")]
-#[test]
-fn the_commands_that_two_processes_of_the_axum_redis_example_print_make_each_payment_once() {
-    let server = server::Server::start(&[]);
-    let start = || Example::start("axum_redis", &["--redis", &server.url(), "--wait", "30000", "--lease", "5000"], 3);
-    let processes = [start(), start()];
+/// Sends what two processes print to both. Two payments are made, one of them by forty clients at once.
+#[cfg(any(all(feature = "axum", feature = "postgres"), feature = "redis"))]
+fn assert_that_each_payment_is_made_once(processes: &[Example; 2]) {
     let [one, other] = processes.each_ref().map(|process| &process.commands[..]);
     let ([post, twenty_posts, get], [other_post, other_twenty_posts, other_get]) = (one, other) else {
         panic!("three commands each: {one:?}, {other:?}")
@@ -142,6 +143,29 @@ fn the_commands_that_two_processes_of_the_axum_redis_example_print_make_each_pay
     let executed = shell(get);
     assert!(executed.starts_with(r#"{"count":2,"#), "{executed}");
     assert_eq!(shell(other_get), executed);
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn the_commands_that_two_processes_of_the_axum_redis_example_print_make_each_payment_once() {
+    let server = server::Server::start(&[]);
+    let start = || Example::start("axum_redis", &["--redis", &server.url(), "--wait", "30000", "--lease", "5000"], 3);
+    assert_that_each_payment_is_made_once(&[start(), start()]);
+}
+
+/// `tests/ledger` kills them.
+#[cfg(all(feature = "axum", feature = "postgres"))]
+#[test]
+fn the_commands_that_two_processes_of_the_axum_postgres_example_print_make_each_payment_once() {
+    let server = postgres::Server::start(&[]);
+    let database = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
+    let start = || Example::start("axum_postgres", &["--database", &database, "--wait", "30000"], 3);
+    // Together, as if nobody had created the tables yet.
+    let processes = thread::scope(|scope| {
+        let other = scope.spawn(start);
+        [start(), other.join().unwrap()]
+    });
+    assert_that_each_payment_is_made_once(&processes);
 }
 
 /// The record is gone, and with it the promise: the request runs again, and still nobody pays twice.

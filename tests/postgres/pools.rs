@@ -116,3 +116,19 @@ async fn processes_may_migrate_at_the_same_time() {
         migration.await.unwrap().unwrap();
     }
 }
+
+/// A transaction may be stuck in a handler, or forgotten by a network, while another process starts. Where that waited for
+/// a lock, all who claim would wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_that_starts_waits_for_nobody_who_writes() {
+    let (pool, table) = (SHARED.pool(5), fresh_table());
+    let backend = backend_at(pool.clone(), &table).await;
+    assert_eq!(claim(&backend, "order-1").await, Ok(Claim::Acquired));
+    let mut stuck = pool.begin().await.unwrap();
+    stuck.execute(&*format!("UPDATE {table} SET record = NULL")).await.unwrap();
+
+    let start = async { backend.migrate().await.unwrap() };
+    tokio::time::timeout(Duration::from_secs(20), start).await.expect("the migration waits for the transaction");
+    assert_eq!(claim(&backend, "order-2").await, Ok(Claim::Acquired));
+    stuck.rollback().await.unwrap();
+}

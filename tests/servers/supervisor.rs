@@ -14,11 +14,13 @@ use std::{
 /// Starts the server and signals it, as the lines of its input say. It alone knows the process as its child, so no signal
 /// can meet another process that was given the same id. Its input ends with the test process, however that ends: then it
 /// ends the server and removes the directory.
+///
+/// When it has started a server, what an earlier one has said is gone: it must not be taken for the word of this one.
 const SUPERVISOR: &str = r#"
 directory=$1; end=$2; shift 2
 while read -r word; do
     case $word in
-        start) "$@" >"$directory/output" 2>&1 & server=$!; echo "$server" ;;
+        start) : >"$directory/output"; "$@" >"$directory/output" 2>&1 & server=$!; echo "$server" ;;
         KILL) kill -s KILL "$server"; wait "$server" 2>/dev/null; echo gone ;;
         *) kill -s "$word" "$server"; echo done ;;
     esac

@@ -50,7 +50,8 @@ impl PostgresBackend {
     /// The transaction has to be one of a pool, to the database in which this backend has its table. While it is open it
     /// holds a connection, so that a handler should begin it late, and the pool be as large as there are handlers that
     /// write at the same time. Claims take connections from the pool that this backend was given: let handlers and
-    /// claims share it only if there are enough.
+    /// claims share it only if there are enough. Where a server falls silent in the middle of a COMMIT, sqlx keeps that
+    /// connection, and its place in the pool, until TCP gives it up.
     ///
     /// # What is recorded
     ///

@@ -122,7 +122,8 @@ fn delete_expired(table: &str) -> String {
 /// The migration, under a lock: of two that create a table at the same time one would fail.
 fn migrate(table: &Table) -> String {
     let create = MIGRATION
-        .replace("idempotency_expires_at", table.index())
+        .replace("'idempotency_expires_at'", &format!("'{}'", table.index_path()))
+        .replace("EXISTS idempotency_expires_at", &format!("EXISTS {}", table.index()))
         .replace("idempotency (", &format!("{} (", table.name()));
     format!("SELECT pg_advisory_xact_lock(hashtext('{CHANNEL}'));\n{create}")
 }
@@ -134,11 +135,21 @@ mod tests {
     #[test]
     fn the_migration_creates_the_table_of_that_name() {
         let statements = Statements::new(&Table::new("billing.keys"));
-        let lines: Vec<_> = statements.migrate.lines().collect();
+        let lines: Vec<_> = statements.migrate.lines().map(str::trim).collect();
         assert!(lines.contains(&"CREATE TABLE IF NOT EXISTS \"billing\".\"keys\" ("), "{lines:#?}");
         let index = "CREATE INDEX IF NOT EXISTS \"keys_expires_at\" ON \"billing\".\"keys\" (expires_at);";
         assert!(lines.contains(&index), "{lines:#?}");
+        assert!(statements.migrate.contains("to_regclass('\"billing\".\"keys_expires_at\"')"), "{lines:#?}");
         let text = statements.migrate.replace(CHANNEL, "");
         assert!(!text.contains("idempotency"), "{text}");
+    }
+
+    /// The names that are replaced are in those that replace them.
+    #[test]
+    fn the_migration_of_the_default_table_is_the_file_with_its_names_quoted() {
+        let migrate = Statements::new(&Table::new("idempotency")).migrate;
+        let (_lock, create) = migrate.split_once('\n').unwrap();
+        let quoted = MIGRATION.replace("idempotency_expires_at", "\"idempotency_expires_at\"");
+        assert_eq!(create, quoted.replace("idempotency (", "\"idempotency\" ("));
     }
 }

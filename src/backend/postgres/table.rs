@@ -8,6 +8,7 @@ const LONGEST: usize = 63 - "_expires_at".len();
 pub(super) struct Table {
     name: String,
     index: String,
+    index_path: String,
 }
 
 impl Table {
@@ -20,7 +21,8 @@ impl Table {
         }
         assert!(table.len() <= LONGEST, "the name {table:?} is too long: at most {LONGEST} bytes");
         let schema = schema.map(|schema| format!("\"{schema}\".")).unwrap_or_default();
-        Self { name: format!("{schema}\"{table}\""), index: format!("\"{table}_expires_at\"") }
+        let index = format!("\"{table}_expires_at\"");
+        Self { name: format!("{schema}\"{table}\""), index_path: format!("{schema}{index}"), index }
     }
 
     /// As statements name it.
@@ -28,9 +30,14 @@ impl Table {
         &self.name
     }
 
-    /// As statements name its index, which is in the schema of the table.
+    /// As the statement that creates its index names it, which is in the schema of the table.
     pub(super) fn index(&self) -> &str {
         &self.index
+    }
+
+    /// The name of the index, with the schema.
+    pub(super) fn index_path(&self) -> &str {
+        &self.index_path
     }
 }
 

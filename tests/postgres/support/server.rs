@@ -81,6 +81,12 @@ impl Server {
         self.order("KILL");
     }
 
+    /// Ends it at once, without a word to those who are connected.
+    #[allow(dead_code, reason = "tests/ledger does")]
+    pub(crate) fn shut_down(&self) {
+        self.order("QUIT");
+    }
+
     /// Starts a killed server again, on the same port and with what its directory holds.
     pub(crate) fn restart(&self) {
         assert!(self.begin(), "port {} was taken meanwhile", self.port);
