@@ -65,7 +65,7 @@ fn over_memory_nothing_is_left_of_a_mixed_load() {
         fill(&backend).await;
         let store = backend.clone();
         let is_empty = async move || {
-            fill(&store).await;
+            sweep(&store).await;
             store.is_empty()
         };
         (BoxBackend::new(backend), is_empty)
@@ -74,17 +74,28 @@ fn over_memory_nothing_is_left_of_a_mixed_load() {
 
 const ENTRIES: usize = 600;
 
-/// Claims as much as there is room for, and gives it back. Makes the tables as large as they can get, and frees what has
-/// expired, which happens bit by bit as claims are stored.
+/// Makes the tables as large as they can get.
 async fn fill(store: &MemoryBackend) {
     let claims: Vec<_> = (0..ENTRIES).map(|_| (Key::from_bytes(rand::random()), Token::random())).collect();
     for (key, token) in &claims {
-        // Full, where something is left that has not expired.
-        let _ = store.claim(key, *token, &Fingerprint::of("fill"), Duration::from_secs(1)).await;
+        claim(store, key, *token).await;
     }
     for (key, token) in &claims {
         store.release(key, *token).await.expect("it is memory");
     }
+}
+
+/// Frees what has expired, which happens bit by bit as claims are stored.
+async fn sweep(store: &MemoryBackend) {
+    for _ in 0..ENTRIES {
+        let (key, token) = (Key::from_bytes(rand::random()), Token::random());
+        claim(store, &key, token).await;
+        store.release(&key, token).await.expect("it is memory");
+    }
+}
+
+async fn claim(store: &MemoryBackend, key: &Key, token: Token) {
+    store.claim(key, token, &Fingerprint::of("soak"), Duration::from_secs(1)).await.expect("there is room");
 }
 
 #[test]
