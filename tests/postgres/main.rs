@@ -5,6 +5,9 @@
 mod behaviour;
 mod clean_up;
 mod crashes;
+#[path = "../formats/fixtures.rs"]
+mod fixtures;
+mod formats;
 mod laws;
 mod lost_replies;
 mod pools;

@@ -9,8 +9,11 @@ mod cached;
 mod connections;
 mod crashes;
 mod eviction;
+#[path = "../formats/fixtures.rs"]
+mod fixtures;
 mod foreign;
 mod forgetting;
+mod formats;
 mod late_commands;
 mod laws;
 mod lost_replies;
@@ -18,6 +21,7 @@ mod many_servers;
 mod outage;
 mod processes;
 mod redis6;
+mod rolling;
 mod scripts;
 #[path = "../servers/mod.rs"]
 mod servers;
