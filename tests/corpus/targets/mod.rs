@@ -8,6 +8,7 @@
 mod canonical_json;
 mod desk;
 mod digest;
+mod document;
 mod fingerprint;
 mod input;
 mod key;
@@ -15,6 +16,7 @@ mod key;
 mod layer;
 mod record;
 mod redis_value;
+mod rfc8785;
 
 type Target = fn(&[u8]);
 
