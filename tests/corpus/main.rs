@@ -10,26 +10,26 @@ mod mutate;
 mod targets;
 
 use std::{
+    cell::Cell,
     env, fs,
     panic::{self, AssertUnwindSafe},
     path::Path,
-    sync::{
-        Once,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Once,
 };
 
 use rand::{SeedableRng, rngs::StdRng};
 
-/// Panics in tasks that nobody waits for count as well.
-static PANICS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Panics in tasks that nobody waits for count as well. They are on the thread of their test.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
 
 fn count_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let print = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            PANICS.fetch_add(1, Ordering::SeqCst);
+            PANICS.set(PANICS.get() + 1);
             print(info);
         }));
     });
@@ -50,11 +50,11 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 #[track_caller]
 fn passes(target: &str, input: &[u8], which: &str) {
     let passed = panic::catch_unwind(AssertUnwindSafe(|| targets::run(target, input)));
-    let silent = PANICS.load(Ordering::SeqCst) == 0;
+    let silent = PANICS.get() == 0;
     assert!(passed.is_ok() && silent, "the target {target} fails over {which}: \"{}\"", input.escape_ascii());
 }
 
-/// In an optimised build `rounds` changed inputs take about half a minute.
+/// `rounds` changed inputs, which take about half a minute in an optimised build, and in another one a hundredth of them.
 fn check(target: &str, rounds: u64) {
     count_panics();
     let corpus = corpus(target);
@@ -73,27 +73,27 @@ fn check(target: &str, rounds: u64) {
 
 #[test]
 fn records_come_back() {
-    check("record", 1_000_000);
+    check("record", 2_000_000);
 }
 
 #[test]
 fn redis_values_are_read_as_described() {
-    check("redis_value", 1_000_000);
+    check("redis_value", 1_500_000);
 }
 
 #[test]
 fn keys_are_what_clients_mean() {
-    check("key", 1_000_000);
+    check("key", 2_000_000);
 }
 
 #[test]
 fn fingerprints_tell_requests_apart() {
-    check("fingerprint", 1_000_000);
+    check("fingerprint", 1_200_000);
 }
 
 #[test]
 fn equal_documents_are_equal_and_others_are_not() {
-    check("canonical_json", 1_000_000);
+    check("canonical_json", 400_000);
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn lines(layout: &mut &[u8], count: u16) -> HeaderMap {
         let (first, rest) = layout.split_first().unwrap();
         *layout = rest;
         let name = match first & 0x7f {
-            0 => HeaderName::from_bytes(text(layout)).unwrap(),
+            // It takes a quotation mark, which `from_bytes` refuses: a handler may have sent one.
+            0 => HeaderName::from_lowercase(text(layout)).unwrap(),
             code => name_of(code),
         };
         let mut value = HeaderValue::from_bytes(text(layout)).unwrap();
