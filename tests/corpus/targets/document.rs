@@ -23,7 +23,8 @@ impl Json {
         Some(match input.below(8) {
             0 => Self::Null,
             1 => Self::Bool(input.byte() & 1 == 1),
-            2 | 3 => {
+            2 => Self::Number(input.byte() & 1 == 1, input.one_of(&NUMBERS), 0),
+            3 => {
                 let digits =
                     input.take(usize::from(input.clone().below(9))).iter().fold(0, |n, b| n << 8 | u64::from(*b));
                 Self::Number(input.byte() & 1 == 1, digits, i32::from(input.byte().cast_signed() / 4))
@@ -104,6 +105,9 @@ impl From<serde_json::Value> for Json {
         }
     }
 }
+
+/// Integers that have a double of their own and may be told from all others, and such that do not.
+const NUMBERS: [u64; 6] = [0, 10, (1 << 53) - 1, 1 << 53, (1 << 53) + 1, u64::MAX];
 
 fn double(negative: bool, digits: u64, power: i32) -> f64 {
     let sign = if negative { "-" } else { "" };

@@ -20,6 +20,7 @@ use super::{
 
 const WINDOW: Duration = Duration::from_secs(10);
 const COUNTED: [&str; 2] = ["x-a", "x-b"];
+const PORTS: [&[u8]; 6] = [b"", b"", b"", b":80", b":443", b":8443"];
 
 fn keyed(policy: FingerprintPolicy, scope: Option<&'static str>) -> Desk {
     Desk::new(|layer| {
@@ -74,8 +75,8 @@ impl Sent {
             choice => [Method::POST, Method::PATCH, Method::GET][usize::from(choice) - 1].clone(),
         };
         let (authority, is_header) = (plan.below(3), plan.below(2) == 1);
-        let host =
-            if authority > 0 { in_alphabet(pool.take(usize::from(plan.below(12))), b"aAbB.:8043@") } else { vec![] };
+        let host = in_alphabet(pool.take(usize::from(plan.below(12))), b"aAbB.:8043@");
+        let host = if authority > 0 { [&host[..], plan.one_of(&PORTS)].concat() } else { vec![] };
         let target = in_alphabet(pool.take(usize::from(plan.below(12))), b"aAbB/?=&%2.*:@");
         let target = [b"/", &target[..]].concat();
         let uri = match (authority, is_header) {
