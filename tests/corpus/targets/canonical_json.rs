@@ -69,7 +69,7 @@ fn any_text_is_canonical_or_itself(text: &[u8]) {
 
 /// Whatever is nested deeper than a parser goes is bytes.
 fn deep_nesting_is_bounded(mut input: Input<'_>) {
-    let depth = usize::from(input.byte()) * (1 << (input.byte() % 10));
+    let depth = usize::from(input.byte()) * (1 << (input.byte() % 5));
     let (open, close) = [("[", "]"), ("{\"a\":", "}")][usize::from(input.byte() % 2)];
     let text = format!("{}{}{}", open.repeat(depth), "1", close.repeat(depth));
     let parsed: Option<serde_json::Value> = serde_json::from_str(&text).ok();
