@@ -95,6 +95,9 @@ fn ecmascript(number: f64) -> Option<String> {
 /// there ECMAScript takes the even ones.
 fn even_in_the_middle(shortest: &str, number: f64) -> Option<String> {
     let shortest = shortest.replace('.', "");
+    if shortest.len() < 16 {
+        return Some(shortest); // with so few digits no two are the same double
+    }
     let exact = format!("{number:.*e}", shortest.len() + 30);
     let (exact, exponent) = exact.split_once('e')?;
     let exact = exact.replace('.', "");
