@@ -54,7 +54,7 @@ fn passes(target: &str, input: &[u8], which: &str) {
     assert!(passed.is_ok() && silent, "the target {target} fails over {which}: \"{}\"", input.escape_ascii());
 }
 
-/// `rounds` changed inputs, which take about half a minute in an optimised build, and in another one a hundredth of them.
+/// `rounds` changed inputs, which take 20 to 30 seconds in an optimised build, and in another one a hundredth of them.
 fn check(target: &str, rounds: u64) {
     count_panics();
     let corpus = corpus(target);
@@ -73,30 +73,30 @@ fn check(target: &str, rounds: u64) {
 
 #[test]
 fn records_come_back() {
-    check("record", 2_000_000);
+    check("record", 15_000_000);
 }
 
 #[test]
 fn redis_values_are_read_as_described() {
-    check("redis_value", 1_500_000);
+    check("redis_value", 6_000_000);
 }
 
 #[test]
 fn keys_are_what_clients_mean() {
-    check("key", 2_000_000);
+    check("key", 12_000_000);
 }
 
 #[test]
 fn fingerprints_tell_requests_apart() {
-    check("fingerprint", 1_200_000);
+    check("fingerprint", 8_000_000);
 }
 
 #[test]
 fn equal_documents_are_equal_and_others_are_not() {
-    check("canonical_json", 400_000);
+    check("canonical_json", 1_500_000);
 }
 
 #[test]
 fn the_layer_keeps_its_promises() {
-    check("layer", 100_000);
+    check("layer", 500_000);
 }
