@@ -76,7 +76,8 @@ impl FingerprintPolicy {
     ///
     /// Compared byte by byte as ever are a body whose `Content-Type` is not `application/json` or `+json`, one that is
     /// not valid JSON, and one with a number beyond 2^53, which RFC 8785 would round: two account numbers must not
-    /// become one. Of members with one name the last counts.
+    /// become one. Of members with one name the last counts. Fractions count as far as a double holds them, which is 15
+    /// digits at least: those that differ further behind are one.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));

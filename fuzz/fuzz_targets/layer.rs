@@ -1,11 +1,6 @@
-//! Whatever clients and handlers do, the layer keeps its promises.
-//!
-//! ```console
-//! cargo fuzz run -s none layer -- -max_total_time=60
-//! ```
 #![no_main]
 
-#[path = "../../tests/script/interpreter.rs"]
-mod interpreter;
+#[path = "../../tests/corpus/targets/mod.rs"]
+mod targets;
 
-libfuzzer_sys::fuzz_target!(|script: &[u8]| interpreter::run(script));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::run("layer", input));

@@ -13,6 +13,9 @@ mod clean_up;
 mod commit;
 mod crashes;
 mod deadlocks;
+#[path = "../formats/fixtures.rs"]
+mod fixtures;
+mod formats;
 mod laws;
 mod lost_replies;
 mod poolers;

@@ -5,6 +5,7 @@ use std::{
     env,
     io::{self, BufRead, BufReader, Read},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -61,7 +62,12 @@ pub(crate) struct Node {
 impl Node {
     /// Starts the test program once more, as a node.
     pub(crate) fn start(terms: &Terms) -> Self {
-        let mut process = Command::new(env::current_exe().unwrap())
+        Self::start_build(&env::current_exe().unwrap(), terms)
+    }
+
+    /// Starts another build of the test program, as a node.
+    pub(crate) fn start_build(program: &Path, terms: &Terms) -> Self {
+        let mut process = Command::new(program)
             .args([ROLE_TEST, "--exact", "--nocapture"])
             .env(ROLE, serde_json::to_string(terms).unwrap())
             .stdin(Stdio::piped())
