@@ -66,6 +66,7 @@ mod service;
 mod settings;
 #[cfg(feature = "test-util")]
 pub mod testing;
+mod timely;
 mod times;
 mod token;
 mod unprotected;
