@@ -1,6 +1,6 @@
 //! [`OnDisconnect`]: what becomes of a run whose client leaves.
 
-use std::{future::Future, pin::pin, task::Poll};
+use std::{future::Future, pin::Pin, task::Poll};
 
 use crate::future::Client;
 
@@ -33,8 +33,7 @@ pub enum OnDisconnect {
 
 impl OnDisconnect {
     /// Runs `handler`. `None`: its client has left, and it is not to go on.
-    pub(crate) async fn run<F: Future>(self, client: &Client, handler: F) -> Option<F::Output> {
-        let mut handler = pin!(handler);
+    pub(crate) async fn run<F: Future>(self, client: &Client, mut handler: Pin<&mut F>) -> Option<F::Output> {
         // Nobody has to wake this: whoever leaves moves the request to the runtime, which polls it anew.
         std::future::poll_fn(|cx| {
             if self == Self::Cancel && client.has_left() {

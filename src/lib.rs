@@ -67,6 +67,7 @@ mod service;
 mod settings;
 #[cfg(feature = "test-util")]
 pub mod testing;
+mod timely;
 mod times;
 mod token;
 mod unprotected;

@@ -2,11 +2,13 @@
 
 use std::{
     any::Any,
-    future::{Future, poll_fn},
+    future::Future,
     panic,
-    pin::pin,
-    task::Poll,
+    pin::Pin,
+    task::{Context, Poll},
 };
+
+use pin_project_lite::pin_project;
 
 use crate::{Backend, protocol::Lease};
 
@@ -14,18 +16,29 @@ use crate::{Backend, protocol::Lease};
 pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// Runs `future` and returns its panic as an error.
-pub(crate) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = pin!(future);
-    poll_fn(move |cx| {
+pub(crate) fn catch_panic<F: Future>(future: F) -> CatchPanic<F> {
+    CatchPanic { future }
+}
+
+pin_project! {
+    /// A type of its own, as an `async fn` would keep its argument twice: in its state and where it was passed.
+    pub(crate) struct CatchPanic<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, Panic>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
         // The future is not touched again after a panic, so nothing half-changed in it can be seen.
-        let poll = panic::AssertUnwindSafe(|| future.as_mut().poll(cx));
-        match panic::catch_unwind(poll) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        match panic::catch_unwind(panic::AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }
-    })
-    .await
+    }
 }
 
 /// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::request;
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Rejection, RequestBody,
@@ -18,6 +18,7 @@ use crate::{
     identity::Identity,
     policy,
     settings::Settings,
+    timely::timely,
     whole::{Unread, Whole},
 };
 
@@ -69,7 +70,9 @@ where
     if is_said_to_exceed(limit, parts, &body) {
         return Err(Rejection::BodyTooLarge);
     }
-    match timeout(BODY_TIMEOUT, Whole::read(pin!(body), limit)).await {
+    let body = pin!(body);
+    let read = pin!(Whole::read(body, limit));
+    match timely(read, || Instant::now() + BODY_TIMEOUT).await {
         Ok(Ok(whole)) => Ok(whole),
         Ok(Err(Unread::TooLarge(_))) => Err(Rejection::BodyTooLarge),
         Ok(Err(Unread::Failed(..))) => Err(Rejection::BodyUnreadable),

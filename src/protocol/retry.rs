@@ -1,10 +1,10 @@
 //! Sending a command until it is answered.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
-use crate::BackendError;
+use crate::{BackendError, timely::timely};
 
 /// Pause after the first error; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -12,21 +12,42 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// How often and how long a command is sent before its caller goes on without an answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    until: Instant,
+    until: Until,
     per_try: Duration,
     tries: u32,
+}
+
+/// The clock is read when it matters: not for what is answered at once.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    /// So long after the first sending.
+    After(Duration),
+    At(Instant),
+}
+
+impl Until {
+    fn instant(&mut self) -> Instant {
+        match *self {
+            Self::At(instant) => instant,
+            Self::After(limit) => {
+                let instant = Instant::now() + limit;
+                *self = Self::At(instant);
+                instant
+            }
+        }
+    }
 }
 
 impl Patience {
     /// For a step that a client waits for: up to three sendings within `timeout`. One try takes half of it at most, so
     /// that a lost reply leaves time for another.
     pub(super) fn step(timeout: Duration) -> Self {
-        Self { until: Instant::now() + timeout, per_try: timeout / 2, tries: 3 }
+        Self { until: Until::After(timeout), per_try: timeout / 2, tries: 3 }
     }
 
     /// For a step that nobody waits for: any number of sendings until `until`.
     pub(super) fn behind(until: Instant, timeout: Duration) -> Self {
-        Self { until, per_try: timeout, tries: u32::MAX }
+        Self { until: Until::At(until), per_try: timeout, tries: u32::MAX }
     }
 }
 
@@ -39,10 +60,10 @@ where
     F: Future<Output = Result<T, BackendError>>,
 {
     let mut pause = FIRST_PAUSE;
-    let mut tries = patience.tries;
+    let Patience { mut until, per_try, mut tries } = patience;
     loop {
-        let give_up = patience.until.min(Instant::now() + patience.per_try);
-        let error = match timeout_at(give_up, send()).await {
+        let give_up = || until.instant().min(Instant::now() + per_try);
+        let error = match timely(pin!(send()), give_up).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) if error.changed_nothing() => return Err(error),
             Ok(Err(error)) => error,
@@ -51,10 +72,10 @@ where
         tries -= 1;
         if tries > 0 && !error.is_timeout() {
             // No longer than the patience: a lease that cannot be renewed has to be given up in time.
-            sleep_until(patience.until.min(Instant::now() + jittered(pause))).await;
-            pause = (pause * 2).min(patience.per_try);
+            sleep_until(until.instant().min(Instant::now() + jittered(pause))).await;
+            pause = (pause * 2).min(per_try);
         }
-        if tries == 0 || Instant::now() >= patience.until {
+        if tries == 0 || Instant::now() >= until.instant() {
             return Err(error);
         }
     }
