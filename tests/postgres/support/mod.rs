@@ -1,5 +1,6 @@
 //! Real servers, and backends over them.
 
+mod messages;
 mod proxy;
 mod server;
 

@@ -1,0 +1,133 @@
+//! Chaos: real applications over a real store, all of which are killed and stalled at every step, behind networks that
+//! drop, delay and duplicate. A ledger says what was executed, and a checker whether it may have been.
+//!
+//! `CHAOS_SECONDS=3600` makes it an hour, in runs of a minute over Redis and PostgreSQL by turns. `CHAOS_SEED` plays the
+//! plan of a seed again; what comes of it also depends on the machine.
+#![allow(clippy::print_stdout, reason = "the seed and the figures are the point")]
+
+mod application;
+mod checker;
+mod clients;
+mod clock;
+mod dialect;
+mod fault;
+mod fleet;
+mod injector;
+mod ledger;
+mod plan;
+#[path = "../postgres/support/messages.rs"]
+mod postgres_messages;
+#[allow(dead_code, reason = "a part of it is for other tests")]
+#[path = "../postgres/support/server.rs"]
+mod postgres_server;
+mod proxy;
+#[allow(dead_code, reason = "a part of it is for other tests")]
+#[path = "../redis/support/server.rs"]
+mod redis_server;
+mod report;
+#[allow(dead_code, reason = "a part of it is for other tests")]
+#[path = "../redis/support/resp.rs"]
+mod resp;
+mod run;
+#[path = "../servers/supervisor.rs"]
+mod supervisor;
+mod witness;
+
+/// As the servers of the other tests find them.
+mod servers {
+    pub(crate) use crate::supervisor::{Supervisor, free_port, fresh_directory};
+}
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    application::{Store, serve_as_application},
+    checker::Wrong,
+    plan::Plan,
+    report::Report,
+    run::carry_out,
+    witness::Build,
+};
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+/// Runs come one after the other: together they would starve each other.
+async fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// The plan of one run.
+fn plan(store: Store, build: Build, seconds: u64) -> Plan {
+    let seed = number("CHAOS_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let length = Duration::from_secs(seconds);
+    println!("CHAOS_SEED={seed}: {store:?}, {build:?}, {seconds} s");
+    Plan { seed, store, build, length, applications: 6, clients: 64 }
+}
+
+/// The quick form: a run over each store. The long one: as many as there is time for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_execution_beyond_the_first_is_explained_by_a_fault() {
+    let _alone = alone().await;
+    let (begun, long) = (Instant::now(), number("CHAOS_SECONDS"));
+    let mut total = Report::default();
+    for store in [Store::Redis, Store::Postgres].into_iter().cycle() {
+        let left = long.map(|seconds| seconds.saturating_sub(begun.elapsed().as_secs()));
+        let report = carry_out(&plan(store, Build::Right, left.map_or(12, |left| left.clamp(10, 50)))).await;
+        println!("{report}");
+        assert!(report.is_fine(), "see above");
+        total.add(report);
+        if total.runs >= 2 && begun.elapsed() >= Duration::from_secs(long.unwrap_or(0)) {
+            break;
+        }
+    }
+    println!("in all\n{total}");
+    assert!(total.requests > 0 && total.executions >= total.keys);
+}
+
+/// What the checker has against a build that is wrong.
+async fn charges(build: Build) -> Report {
+    let _alone = alone().await;
+    let report = carry_out(&plan(Store::Redis, build, 6)).await;
+    println!("{report}");
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_build_without_fencing_is_caught() {
+    let report = charges(Build::FencingOff).await;
+    assert!(report.wrong(Wrong::DifferentAnswers) > 0, "its holders overwrite each other's records:\n{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_build_without_heartbeats_is_caught() {
+    let report = charges(Build::HeartbeatOff).await;
+    assert!(report.unexplained() > 0, "its leases run out under long runs:\n{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_build_that_releases_on_disconnect_is_caught() {
+    let report = charges(Build::ReleaseOnDisconnect).await;
+    assert!(report.unexplained() > 0, "its keys run again while the first run goes on:\n{report}");
+}
+
+/// Also the way in for the applications of the other tests.
+#[test]
+fn an_application_pays_once_and_replays() {
+    serve_as_application();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(async {
+        let _alone = alone().await;
+        carry_out(&Plan { clients: 4, applications: 1, ..plan(Store::Redis, Build::Right, 1) }).await
+    });
+    assert!(report.is_fine(), "{report}");
+    // Each order was given once more at the end.
+    assert!(report.keys > 0 && report.executions >= report.keys && report.requests > report.executions, "{report}");
+}
