@@ -8,7 +8,10 @@
 //!
 //! Nothing explains two handlers under one claim, or a claim that was sent after a record was known to be stored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use crate::{
     clients::Answers,
@@ -35,6 +38,23 @@ pub(crate) enum Reason {
     /// The first gave the key back.
     Failed,
     Fault(Kind),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "the first failed",
+            Self::Fault(Kind::ServerKilled) => "server killed",
+            Self::Fault(Kind::ServerStalled) => "server stalled",
+            Self::Fault(Kind::StoreKilled) => "store killed",
+            Self::Fault(Kind::StoreStalled) => "store stalled",
+            Self::Fault(Kind::Silenced) => "connection silenced",
+            Self::Fault(Kind::Delayed) => "command delayed",
+            Self::Fault(Kind::Cut) => "connection cut",
+            Self::Fault(Kind::Starved) => "server starved by the machine",
+            Self::Fault(Kind::Slow) => "store slow by itself",
+        })
+    }
 }
 
 /// What must not be.
@@ -165,7 +185,7 @@ struct Faults<'a> {
 impl<'a> Faults<'a> {
     fn new(all: &'a [Fault]) -> Self {
         let mut faults = Self { store: Vec::new(), processes: HashMap::new() };
-        for fault in all {
+        for fault in all.iter().filter(|fault| fault.kind.costs_leases()) {
             match fault.target {
                 Target::Store => faults.store.push(fault),
                 Target::Process(process) => faults.processes.entry(process).or_default().push(fault),
@@ -182,4 +202,5 @@ impl<'a> Faults<'a> {
     }
 }
 
+#[path = "checker_tests.rs"]
 mod tests;

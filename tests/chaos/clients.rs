@@ -24,7 +24,7 @@ use crate::{
     plan::{LEASE, LONGEST_RUN, Order, millis},
 };
 
-/// How long a client waits for an answer before it leaves and sends the order again.
+/// How long a client waits for an answer before it leaves and sends the order again, unless it is an impatient one.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// At the end, when all processes are up: a run may have to end or to lose its lease first. The rest is for a busy
@@ -90,7 +90,8 @@ impl Clients {
         while !self.stop.load(Ordering::SeqCst) {
             let fails = dice.random_bool(0.03);
             let at = dice.random_range(0..self.ports.len());
-            if self.send(wire, at, key, run, fails).await {
+            let patience = if dice.random_bool(0.1) { millis(&mut dice, 2, 500) } else { PATIENCE };
+            if self.send(wire, at, key, run, fails, patience).await {
                 return;
             }
             sleep(millis(&mut dice, 10, 80)).await;
@@ -114,7 +115,7 @@ impl Clients {
         let deadline = Instant::now() + UNTIL_STUCK;
         while Instant::now() < deadline {
             let at = rand::random_range(0..self.ports.len());
-            if self.send(wire, at, key, Duration::ZERO, false).await {
+            if self.send(wire, at, key, Duration::ZERO, false, PATIENCE).await {
                 self.answers.lock().unwrap().entry(key.to_owned()).or_default().settled = true;
                 return;
             }
@@ -123,9 +124,9 @@ impl Clients {
     }
 
     /// Sends an order once. Whether it was answered for good.
-    async fn send(&self, wire: &Wire, at: usize, key: &str, run: Duration, fails: bool) -> bool {
+    async fn send(&self, wire: &Wire, at: usize, key: &str, run: Duration, fails: bool, patience: Duration) -> bool {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = timeout(PATIENCE, async {
+        let answer = timeout(patience, async {
             let answer = wire.request(order(self.ports[at], key, run, fails)).await.ok()?;
             let (head, body) = answer.into_parts();
             Some(Response::from_parts(head, body.collect().await.ok()?.to_bytes()))

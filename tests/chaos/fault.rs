@@ -26,7 +26,8 @@ pub(crate) enum Kind {
     Silenced,
     /// A command or a reply that took its time.
     Delayed,
-    /// A connection to the store that was cut, with the command, or in place of its reply.
+    /// A connection to the store that was cut, with the command, or in place of its reply. A renewal is sent again at
+    /// once: this alone costs no lease.
     Cut,
     /// Not injected, but noticed: a process that the busy machine left no time.
     Starved,
@@ -35,9 +36,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What the machine did by itself.
-    pub(crate) fn is_observed(self) -> bool {
-        matches!(self, Self::Starved | Self::Slow)
+    /// Whether a holder may lose its lease by it.
+    pub(crate) fn costs_leases(self) -> bool {
+        self != Self::Cut
     }
 }
 

@@ -133,7 +133,8 @@ impl fmt::Display for Report {
              replies lost, {delays} delayed, {duplicates} duplicated"
         )?;
         writeln!(f, "of the machine itself   {} processes starved, {} commands slow", count(Starved), count(Slow))?;
-        writeln!(f, "extra executions        {}: {:?}", self.extra.values().sum::<u64>(), self.extra)?;
+        let extra: Vec<_> = self.extra.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        writeln!(f, "extra executions        {}: {}", self.extra.values().sum::<u64>(), extra.join(", "))?;
         writeln!(f, "  unexplained           {}", self.unexplained())?;
         writeln!(
             f,
