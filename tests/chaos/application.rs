@@ -1,6 +1,6 @@
 //! An application: a process that serves payments behind a layer, over the store of the run.
 
-use std::{env, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -16,7 +16,7 @@ use tower_idempotency::{
 };
 
 use crate::{
-    clock::{nanos, now},
+    clock::notice_starvation,
     ledger::Ledger,
     postgres_server::address_at,
     witness::{Build, Witness, hex},
@@ -56,23 +56,9 @@ pub(crate) fn serve_as_application() {
     let terms: Terms = serde_json::from_str(&terms).unwrap();
     let ledger = Arc::new(Ledger::open(&terms.ledger));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    notice_starvation(&ledger, terms.lease / 4);
+    let (life, notes) = (Arc::new(()), Arc::clone(&ledger));
+    notice_starvation(&life, move |from| notes.starved(from));
     runtime.block_on(serve(terms, ledger));
-}
-
-/// Writes down when the machine leaves this process, or all of it but one thread, no time: on a busy one that loses
-/// leases as a stall does.
-fn notice_starvation(ledger: &Arc<Ledger>, bound: Duration) {
-    let ledger = Arc::clone(ledger);
-    thread::spawn(move || {
-        loop {
-            let from = now();
-            thread::sleep(Duration::from_millis(10));
-            if now() - from > nanos(bound) {
-                ledger.starved(from);
-            }
-        }
-    });
 }
 
 async fn serve(terms: Terms, ledger: Arc<Ledger>) {

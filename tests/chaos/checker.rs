@@ -116,16 +116,17 @@ fn check_executions(lease: Nanos, faults: &Faults<'_>, executions: &[&Execution]
         if second.begins > 1 {
             verdict.note(Wrong::TwoUnderOneClaim, || format!("{second:?}"));
         }
-        let reasons = executions[..at].iter().map(|first| explain_either_way(lease, faults, first, second));
-        let reasons: Vec<_> = reasons.collect();
-        match reasons.iter().find_map(|reason| reason.err()) {
-            Some(wrong) => verdict.note(wrong, || format!("{:?}", &executions[..=at])),
-            None => {
-                // It follows the one before it, which is the reason that is counted.
-                if let Some(Ok(reason)) = reasons.last() {
-                    *verdict.extra.entry(*reason).or_default() += 1;
-                }
-            }
+        // What it follows on is the one before it, whose reason is the one that is counted.
+        let mut reason = None;
+        let beside = executions[..at].iter().find_map(|first| {
+            let explained = explain_either_way(lease, faults, first, second);
+            reason = explained.ok();
+            explained.err().map(|wrong| (wrong, first))
+        });
+        match (beside, reason) {
+            (Some((wrong, first)), _) => verdict.note(wrong, || format!("{second:?} beside {first:?}")),
+            (None, Some(reason)) => *verdict.extra.entry(reason).or_default() += 1,
+            (None, None) => {}
         }
     }
 }

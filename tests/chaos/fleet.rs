@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use tower_idempotency::PostgresBackend;
 use crate::{
     application::{ROLE, Store, Terms},
     postgres_server, redis_server,
-    servers::Supervisor,
+    servers::{Supervisor, fresh_directory},
 };
 
 /// An application process. It ends when this is dropped, or with the test process.
@@ -138,20 +138,31 @@ impl StoreServer {
     }
 }
 
-/// The directory of a run. It is removed at the end, unless the run has failed.
+/// The directory of a run. It is removed at the end, unless something was wrong.
 #[derive(Debug)]
-pub(crate) struct Directory(pub(crate) PathBuf);
+pub(crate) struct Directory {
+    path: PathBuf,
+    keep: AtomicBool,
+}
 
 impl Directory {
+    pub(crate) fn fresh() -> Self {
+        Self { path: fresh_directory(), keep: AtomicBool::new(false) }
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
+    }
+
+    pub(crate) fn keep(&self) {
+        self.keep.store(true, Ordering::SeqCst);
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if !thread::panicking() {
-            let _ = fs::remove_dir_all(&self.0);
+        if !self.keep.load(Ordering::SeqCst) && !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.path);
         }
     }
 }

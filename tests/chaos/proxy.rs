@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    clock::{nanos, now},
+    clock::{LATE, nanos, now},
     dialect::{Dialect, Request, Requests, Step, reply},
     fault::{ClientFault, FaultLog, Kind, Target},
 };
@@ -164,7 +164,7 @@ impl Proxy {
             // An application hears when its client has left.
             () = line.requests.end(), if self.dialect == Dialect::Http => return Ok(false),
         };
-        if self.dialect != Dialect::Http && now() - sent > nanos(Duration::from_millis(150)) {
+        if self.dialect != Dialect::Http && now() - sent > nanos(LATE) {
             self.log.note(Kind::Slow, self.target(), begun, now());
         }
         self.pass(step, Point::After).await;

@@ -18,7 +18,7 @@ use crate::{
     application::{Store, Terms},
     checker::{History, check},
     clients::{Clients, wire},
-    clock::nanos,
+    clock::{nanos, notice_starvation, now},
     dialect::Dialect,
     fault::{FaultLog, Kind, Target},
     fleet::{Application, Directory, StoreServer},
@@ -27,7 +27,8 @@ use crate::{
     plan::{LEASE, Plan},
     proxy::Proxy,
     report::Report,
-    servers::{free_port, fresh_directory},
+    servers::free_port,
+    witness::Build,
 };
 
 /// What stands between the clients and the store.
@@ -43,6 +44,9 @@ struct World {
 pub(crate) async fn carry_out(plan: &Plan) -> Report {
     let begun = Instant::now();
     let world = World::start(plan).await;
+    let (noticed, log) = (Arc::new(()), Arc::clone(&world.injector.log));
+    // The proxies are part of this process.
+    notice_starvation(&noticed, move |from| log.note(Kind::Starved, Target::Store, from, now()));
     let (mut orders, mut troubles) = (Vec::new(), Vec::new());
     let wire = wire();
     for client in 0..plan.clients {
@@ -60,14 +64,15 @@ pub(crate) async fn carry_out(plan: &Plan) -> Report {
     all(orders).await;
     world.clients.settle(&wire, plan.clients).await;
     let in_all = begun.elapsed();
-    let mut report = world.judge();
+    drop(noticed);
+    let mut report = world.judge(plan);
     (report.runs, report.under_faults, report.in_all) = (1, plan.length, in_all);
     report
 }
 
 impl World {
     async fn start(plan: &Plan) -> Self {
-        let (log, directory) = (Arc::new(FaultLog::default()), Directory(fresh_directory()));
+        let (log, directory) = (Arc::new(FaultLog::default()), Directory::fresh());
         let store = Arc::new(StoreServer::start(plan.store).await);
         let dialect = if plan.store == Store::Redis { Dialect::Redis } else { Dialect::Postgres };
         let ports: Vec<u16> = (0..plan.applications).map(|_| free_port()).collect();
@@ -105,7 +110,7 @@ impl World {
         }
     }
 
-    fn judge(&self) -> Report {
+    fn judge(&self, plan: &Plan) -> Report {
         let account = ledger::read(&self.directory.file("ledger"));
         for (process, from, to) in account.starved {
             self.injector.log.note(Kind::Starved, Target::Process(process), from, to);
@@ -128,7 +133,9 @@ impl World {
         };
         report.count_faults(&history.faults);
         report.conclude(check(&history));
-        if !report.is_fine() {
+        if plan.build == Build::Right && !report.is_fine() {
+            self.directory.keep();
+            report.examples.push(format!("ledger and faults are in {}", self.directory.file("").display()));
             let faults: String = history.faults.iter().map(|fault| format!("{fault:?}\n")).collect();
             fs::write(self.directory.file("faults"), faults).unwrap();
         }
