@@ -14,6 +14,7 @@ mod fault;
 mod fleet;
 mod injector;
 mod ledger;
+mod network;
 mod plan;
 #[path = "../postgres/support/messages.rs"]
 mod postgres_messages;

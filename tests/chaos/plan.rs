@@ -69,7 +69,7 @@ impl Plan {
     pub(crate) fn blow_to_store(dice: &mut StdRng) -> Blow {
         let kills = dice.random_bool(0.6);
         let length = if kills { millis(dice, 0, 1600) } else { millis(dice, 300, 1700) };
-        Blow { pause: millis(dice, 1500, 4500), aim: dice.random_range(0..AIMS.len()), kills, length }
+        Blow { pause: millis(dice, 800, 3000), aim: dice.random_range(0..AIMS.len()), kills, length }
     }
 }
 

@@ -26,7 +26,8 @@ use tokio::{
 use crate::{
     clock::{LATE, nanos, now},
     dialect::{Dialect, Request, Requests, Step, reply},
-    fault::{ClientFault, FaultLog, Kind, Target},
+    fault::{FaultLog, Kind, Target},
+    network::{Fate, SILENCE, fate_of_command, fate_of_request},
 };
 
 /// Where a step is when a fault hits.
@@ -42,21 +43,6 @@ pub(crate) enum Point {
 
 /// Somebody waits for a step, and holds it by what it is sent until the fault has hit.
 type Ambush = (Step, Point, oneshot::Sender<oneshot::Sender<()>>);
-
-/// What becomes of a request.
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    Pass,
-    Lose,
-    LoseReply,
-    /// To the store: no reply ever comes on this connection again. To an application: the client leaves meanwhile.
-    Silence,
-    Delay(Duration),
-    Duplicate,
-}
-
-/// How long a silent connection stays open.
-const SILENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Proxy {
@@ -185,40 +171,12 @@ impl Proxy {
         if self.calm.load(Ordering::SeqCst) {
             return Fate::Pass;
         }
-        let (draw, delay) = {
-            let mut dice = self.dice.lock().unwrap();
-            (dice.random_range(0..10_000), Duration::from_millis(dice.random_range(5..400)))
-        };
+        let dice = &mut *self.dice.lock().unwrap();
         if self.dialect == Dialect::Http {
-            self.fate_of_request(draw, delay)
+            fate_of_request(dice, &self.log)
         } else {
-            self.fate_of_command(draw, delay)
+            fate_of_command(dice, self.target(), &self.log)
         }
-    }
-
-    fn fate_of_request(&self, draw: u32, delay: Duration) -> Fate {
-        let (fate, fault) = match draw {
-            0..100 => (Fate::Lose, ClientFault::LostRequest),
-            100..300 => (Fate::Silence, ClientFault::Disconnect),
-            300..400 => (Fate::LoseReply, ClientFault::LostReply),
-            400..500 => (Fate::Delay(delay), ClientFault::Delay),
-            500..1000 => (Fate::Duplicate, ClientFault::Duplicate),
-            _ => return Fate::Pass,
-        };
-        self.log.count(fault);
-        fate
-    }
-
-    fn fate_of_command(&self, draw: u32, delay: Duration) -> Fate {
-        let (fate, kind, lasts) = match draw {
-            0..10 => (Fate::Lose, Kind::Cut, Duration::ZERO),
-            10..20 => (Fate::LoseReply, Kind::Cut, Duration::ZERO),
-            20..22 => (Fate::Silence, Kind::Silenced, SILENCE),
-            22..40 => (Fate::Delay(delay), Kind::Delayed, delay),
-            _ => return Fate::Pass,
-        };
-        self.log.note(kind, self.target(), now(), now() + nanos(lasts));
-        fate
     }
 
     /// Sends a copy of a request to another application, and lets its answer go.
