@@ -46,6 +46,8 @@ pub(crate) struct Answers {
 pub(crate) struct Clients {
     /// The ports of the proxies before the applications.
     ports: Vec<u16>,
+    /// The share of requests whose clients leave before long.
+    impatience: f64,
     pub(crate) stop: AtomicBool,
     next: AtomicU64,
     pub(crate) requests: AtomicU64,
@@ -63,8 +65,8 @@ pub(crate) fn wire() -> Wire {
 }
 
 impl Clients {
-    pub(crate) fn new(ports: Vec<u16>) -> Self {
-        Self { ports, ..Self::default() }
+    pub(crate) fn new(ports: Vec<u16>, impatience: f64) -> Self {
+        Self { ports, impatience, ..Self::default() }
     }
 
     /// Gives one order after the other, until it is told to stop.
@@ -90,7 +92,7 @@ impl Clients {
         while !self.stop.load(Ordering::SeqCst) {
             let fails = dice.random_bool(0.03);
             let at = dice.random_range(0..self.ports.len());
-            let patience = if dice.random_bool(0.1) { millis(&mut dice, 2, 500) } else { PATIENCE };
+            let patience = if dice.random_bool(self.impatience) { millis(&mut dice, 2, 500) } else { PATIENCE };
             if self.send(wire, at, key, run, fails, patience).await {
                 return;
             }

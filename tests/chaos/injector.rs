@@ -30,6 +30,7 @@ pub(crate) struct Hits {
 }
 
 pub(crate) struct Injector {
+    pub(crate) plan: Plan,
     pub(crate) applications: Vec<Arc<Application>>,
     /// The way of each application to the store.
     pub(crate) links: Vec<Arc<Proxy>>,
@@ -90,8 +91,8 @@ impl Injector {
     }
 
     /// The next fault, after its pause. `None`: there are to be no more.
-    async fn next(&self, dice: &mut StdRng, draw: fn(&mut StdRng) -> Blow) -> Option<Blow> {
-        let blow = draw(dice);
+    async fn next(&self, dice: &mut StdRng, draw: fn(&Plan, &mut StdRng) -> Blow) -> Option<Blow> {
+        let blow = draw(&self.plan, dice);
         sleep(blow.pause).await;
         (!self.stop.load(Ordering::SeqCst)).then_some(blow)
     }

@@ -96,30 +96,36 @@ async fn every_execution_beyond_the_first_is_explained_by_a_fault() {
     assert!(total.requests > total.executions && total.executions >= total.keys);
 }
 
-/// What the checker has against a build that is wrong.
-async fn charges(build: Build) -> Report {
+/// Whether the checker has something of this kind against a build that is wrong. On a machine that is very busy one run
+/// may come to too little for that.
+async fn is_charged_with(build: Build, charge: fn(&Report) -> u64) -> bool {
     let _alone = alone().await;
-    let report = carry_out(&plan(seed() & !1, build, 7)).await;
-    println!("{report}");
-    report
+    for seed in (seed() & !1..).step_by(2).take(3) {
+        let report = carry_out(&plan(seed, build, 7)).await;
+        println!("{report}");
+        if charge(&report) > 0 {
+            return true;
+        }
+    }
+    false
 }
 
+/// Its holders overwrite each other's records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_build_without_fencing_is_caught() {
-    let report = charges(Build::FencingOff).await;
-    assert!(report.wrong(Wrong::DifferentAnswers) > 0, "its holders overwrite each other's records:\n{report}");
+    assert!(is_charged_with(Build::FencingOff, |report| report.wrong(Wrong::DifferentAnswers)).await);
 }
 
+/// Its leases run out under long runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_build_without_heartbeats_is_caught() {
-    let report = charges(Build::HeartbeatOff).await;
-    assert!(report.unexplained() > 0, "its leases run out under long runs:\n{report}");
+    assert!(is_charged_with(Build::HeartbeatOff, Report::unexplained).await);
 }
 
+/// Its keys run again while the first run goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_build_that_releases_on_disconnect_is_caught() {
-    let report = charges(Build::ReleaseOnDisconnect).await;
-    assert!(report.unexplained() > 0, "its keys run again while the first run goes on:\n{report}");
+    assert!(is_charged_with(Build::ReleaseOnDisconnect, Report::unexplained).await);
 }
 
 /// Also the way in for the applications of the other tests.

@@ -58,15 +58,26 @@ impl Plan {
         StdRng::seed_from_u64(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(part))
     }
 
+    /// Whether processes are killed, and the store hit. A build that is wrong shows it soonest when its applications are
+    /// stalled and nothing else goes wrong.
+    pub(crate) fn kills(&self) -> bool {
+        self.build == Build::Right
+    }
+
+    /// The share of requests whose clients leave before long.
+    pub(crate) fn impatience(&self) -> f64 {
+        if self.build == Build::ReleaseOnDisconnect { 0.5 } else { 0.1 }
+    }
+
     /// The next fault of an application.
-    pub(crate) fn blow_to_application(dice: &mut StdRng) -> Blow {
-        let kills = dice.random_bool(0.6);
+    pub(crate) fn blow_to_application(&self, dice: &mut StdRng) -> Blow {
+        let kills = self.kills() && dice.random_bool(0.6);
         let length = if kills { millis(dice, 0, 300) } else { millis(dice, 1100, 1900) };
         Blow { pause: millis(dice, 200, 2200), aim: dice.random_range(0..AIMS.len()), kills, length }
     }
 
     /// The next fault of the store. Half of the kills leave it down for less than a lease.
-    pub(crate) fn blow_to_store(dice: &mut StdRng) -> Blow {
+    pub(crate) fn blow_to_store(&self, dice: &mut StdRng) -> Blow {
         let kills = dice.random_bool(0.6);
         let length = if kills { millis(dice, 0, 1600) } else { millis(dice, 300, 1700) };
         Blow { pause: millis(dice, 800, 3000), aim: dice.random_range(0..AIMS.len()), kills, length }

@@ -56,7 +56,9 @@ pub(crate) async fn carry_out(plan: &Plan) -> Report {
     for at in 0..plan.applications {
         troubles.push(tokio::spawn(Arc::clone(&world.injector).trouble_application(at, plan.dice(100 + at as u64))));
     }
-    troubles.push(tokio::spawn(Arc::clone(&world.injector).trouble_store(plan.dice(99))));
+    if plan.kills() {
+        troubles.push(tokio::spawn(Arc::clone(&world.injector).trouble_store(plan.dice(99))));
+    }
     sleep(plan.length).await;
 
     world.calm_down(troubles).await;
@@ -95,9 +97,9 @@ impl World {
             applications.push(application);
             links.push(link);
         }
-        let clients = Clients::new(entrances.iter().map(|proxy| proxy.port).collect());
+        let clients = Clients::new(entrances.iter().map(|proxy| proxy.port).collect(), plan.impatience());
         let (hits, stop) = (Mutex::new(Hits::default()), AtomicBool::new(false));
-        let injector = Injector { applications, links, store, log, hits, stop };
+        let injector = Injector { plan: *plan, applications, links, store, log, hits, stop };
         Self { injector: Arc::new(injector), clients: Arc::new(clients), entrances, directory }
     }
 
