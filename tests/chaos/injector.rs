@@ -43,7 +43,7 @@ pub(crate) struct Injector {
 impl Injector {
     /// Hits one application again and again.
     pub(crate) async fn trouble_application(self: Arc<Self>, at: usize, mut dice: StdRng) {
-        while let Some(blow) = self.next(&mut dice, Plan::blow_to_application).await {
+        while let Some(blow) = self.next(&mut dice, |dice| self.plan.blow_to_application(dice)).await {
             let (hit, held) = self.aim(&self.links[at], blow.aim).await;
             self.hits.lock().unwrap().applications[hit] += 1;
             let application = &self.applications[at];
@@ -91,8 +91,8 @@ impl Injector {
     }
 
     /// The next fault, after its pause. `None`: there are to be no more.
-    async fn next(&self, dice: &mut StdRng, draw: fn(&Plan, &mut StdRng) -> Blow) -> Option<Blow> {
-        let blow = draw(&self.plan, dice);
+    async fn next(&self, dice: &mut StdRng, draw: impl Fn(&mut StdRng) -> Blow) -> Option<Blow> {
+        let blow = draw(dice);
         sleep(blow.pause).await;
         (!self.stop.load(Ordering::SeqCst)).then_some(blow)
     }

@@ -77,7 +77,7 @@ impl Plan {
     }
 
     /// The next fault of the store. Half of the kills leave it down for less than a lease.
-    pub(crate) fn blow_to_store(&self, dice: &mut StdRng) -> Blow {
+    pub(crate) fn blow_to_store(dice: &mut StdRng) -> Blow {
         let kills = dice.random_bool(0.6);
         let length = if kills { millis(dice, 0, 1600) } else { millis(dice, 300, 1700) };
         Blow { pause: millis(dice, 800, 3000), aim: dice.random_range(0..AIMS.len()), kills, length }
