@@ -1,4 +1,5 @@
-//! The clock that all processes of a machine share.
+//! The clock that all processes of a machine share. The standard library's is the same one, but its instants cannot be
+//! handed to another process.
 
 use std::{sync::Arc, thread, time::Duration};
 

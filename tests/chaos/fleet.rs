@@ -19,6 +19,7 @@ use crate::{
     application::{ROLE, Store, Terms},
     postgres_server, redis_server,
     servers::{Supervisor, fresh_directory},
+    witness::Build,
 };
 
 /// An application process. It ends when this is dropped, or with the test process.
@@ -88,8 +89,9 @@ pub(crate) enum StoreServer {
 }
 
 impl StoreServer {
-    pub(crate) async fn start(store: Store) -> Self {
+    pub(crate) async fn start(store: Store, build: Build) -> Self {
         match store {
+            Store::Redis if build == Build::ForgetfulStore => Self::Redis(redis_server::Server::start(&[])),
             // `everysec` would acknowledge up to a second of writes that may not have reached the file.
             Store::Redis => Self::Redis(redis_server::Server::start(&["appendonly yes", "appendfsync always"])),
             // It writes its log before it answers. What is written survives the process, though not the machine.

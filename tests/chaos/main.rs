@@ -101,7 +101,7 @@ async fn every_execution_beyond_the_first_is_explained_by_a_fault() {
 async fn is_charged_with(build: Build, charge: fn(&Report) -> u64) -> bool {
     let _alone = alone().await;
     for seed in (seed() & !1..).step_by(2).take(3) {
-        let report = carry_out(&plan(seed, build, 7)).await;
+        let report = carry_out(&plan(seed, build, 6)).await;
         println!("{report}");
         if charge(&report) > 0 {
             return true;
@@ -126,6 +126,12 @@ async fn a_build_without_heartbeats_is_caught() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_build_that_releases_on_disconnect_is_caught() {
     assert!(is_charged_with(Build::ReleaseOnDisconnect, Report::unexplained).await);
+}
+
+/// Which is why the store of all other runs writes to its disk before it answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_that_forgets_is_caught() {
+    assert!(is_charged_with(Build::ForgetfulStore, |report| report.wrong(Wrong::AfterTheRecord)).await);
 }
 
 /// Also the way in for the applications of the other tests.

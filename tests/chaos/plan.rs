@@ -58,10 +58,10 @@ impl Plan {
         StdRng::seed_from_u64(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(part))
     }
 
-    /// Whether processes are killed, and the store hit. A build that is wrong shows it soonest when its applications are
-    /// stalled and nothing else goes wrong.
+    /// Whether processes are killed, and the store hit. An application that is wrong shows it soonest when it is stalled
+    /// and nothing else goes wrong.
     pub(crate) fn kills(&self) -> bool {
-        self.build == Build::Right
+        matches!(self.build, Build::Right | Build::ForgetfulStore)
     }
 
     /// The share of requests whose clients leave before long.

@@ -75,7 +75,7 @@ pub(crate) async fn carry_out(plan: &Plan) -> Report {
 impl World {
     async fn start(plan: &Plan) -> Self {
         let (log, directory) = (Arc::new(FaultLog::default()), Directory::fresh());
-        let store = Arc::new(StoreServer::start(plan.store).await);
+        let store = Arc::new(StoreServer::start(plan.store, plan.build).await);
         let dialect = if plan.store == Store::Redis { Dialect::Redis } else { Dialect::Postgres };
         let ports: Vec<u16> = (0..plan.applications).map(|_| free_port()).collect();
         let (mut applications, mut links, mut entrances) = (Vec::new(), Vec::new(), Vec::new());

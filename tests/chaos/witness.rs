@@ -20,6 +20,8 @@ pub(crate) enum Build {
     HeartbeatOff,
     /// The key is given back when the client hangs up, and the run goes on.
     ReleaseOnDisconnect,
+    /// The application is right, and its store keeps nothing on its disk.
+    ForgetfulStore,
 }
 
 /// Sits between the layer and the store.
