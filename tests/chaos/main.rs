@@ -16,6 +16,7 @@ mod injector;
 mod ledger;
 mod network;
 mod plan;
+#[allow(dead_code, reason = "a part of it is for other tests")]
 #[path = "../postgres/support/messages.rs"]
 mod postgres_messages;
 #[allow(dead_code, reason = "a part of it is for other tests")]
