@@ -1,6 +1,7 @@
 //! Real servers, and backends over them.
 
 mod bouncer;
+mod messages;
 mod proxy;
 mod server;
 

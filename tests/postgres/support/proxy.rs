@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, sink},
+    io::{AsyncWriteExt, sink},
     net::{TcpListener, TcpStream},
     time::sleep,
 };
@@ -17,7 +17,10 @@ use tower_idempotency::sqlx::{
     postgres::{PgPoolOptions, PgSslMode},
 };
 
-use super::server::{Server, address_at};
+use super::{
+    messages::{read_rest, read_until},
+    server::{Server, address_at},
+};
 
 /// What becomes of a statement.
 #[derive(Debug, Clone, Copy)]
@@ -118,60 +121,4 @@ async fn relay(mut client: TcpStream, server: u16, seen: &Mutex<Vec<String>>, pl
             _ => client.write_all(&reply.bytes).await?,
         }
     }
-}
-
-/// Messages of one side, with the place at which each begins.
-struct Messages {
-    bytes: Vec<u8>,
-    starts: Vec<usize>,
-}
-
-impl Messages {
-    /// What follows the type and the length of each message of type `kind`, cut at zero bytes.
-    fn of(&self, kind: u8) -> impl Iterator<Item = impl Iterator<Item = String>> {
-        let text = |start: usize| {
-            let parts = self.bytes[start + 5..].split(|&byte| byte == 0);
-            parts.map(|part| String::from_utf8_lossy(part).into_owned())
-        };
-        self.starts.iter().copied().filter(move |&start| self.bytes[start] == kind).map(text)
-    }
-
-    /// The names and texts of the statements that are prepared.
-    fn prepared(&self) -> Vec<(String, String)> {
-        self.of(b'P').filter_map(|mut parts| Some((parts.next()?, parts.next()?))).collect()
-    }
-
-    /// The text of a query that is not prepared, as BEGIN and COMMIT are not.
-    fn simple(&self) -> Option<String> {
-        self.of(b'Q').next()?.next()
-    }
-
-    /// The name of the statement that is executed.
-    fn executed(&self) -> Option<String> {
-        self.of(b'B').next()?.nth(1)
-    }
-}
-
-/// Reads messages up to the first that has one of the types `last`.
-async fn read_until(from: &mut TcpStream, last: &[u8]) -> io::Result<Messages> {
-    let mut messages = Messages { bytes: Vec::new(), starts: Vec::new() };
-    loop {
-        let start = messages.bytes.len();
-        messages.starts.push(start);
-        messages.bytes.push(from.read_u8().await?);
-        messages.bytes = read_rest(from, messages.bytes).await?;
-        if last.contains(&messages.bytes[start]) {
-            return Ok(messages);
-        }
-    }
-}
-
-/// Reads a length, and so many bytes with it.
-async fn read_rest(from: &mut TcpStream, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-    let length = from.read_u32().await?;
-    bytes.extend(length.to_be_bytes());
-    let start = bytes.len();
-    bytes.resize(start + length as usize - 4, 0);
-    from.read_exact(&mut bytes[start..]).await?;
-    Ok(bytes)
 }

@@ -92,6 +92,27 @@ impl Server {
         assert!(self.begin(), "port {} was taken meanwhile", self.port);
     }
 
+    /// Stops the server and its processes where they stand, until they are resumed. Their sockets stay open.
+    #[allow(dead_code, reason = "every test target uses a part of this module")]
+    pub(crate) fn pause(&self) {
+        // First the one that could start others meanwhile.
+        self.order("STOP");
+        self.signal_children("-STOP");
+    }
+
+    /// Lets a paused server go on.
+    #[allow(dead_code, reason = "every test target uses a part of this module")]
+    pub(crate) fn resume(&self) {
+        self.signal_children("-CONT");
+        self.order("CONT");
+    }
+
+    fn signal_children(&self, signal: &str) {
+        let status = fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap_or_default();
+        let server = status.lines().next().unwrap_or_default();
+        let _ = Command::new("pkill").args([signal, "-P", server]).status().expect("every system has `pkill`");
+    }
+
     /// Starts the process, and waits until it serves. `false`: its port is taken.
     fn begin(&self) -> bool {
         let deadline = Instant::now() + PATIENCE;
