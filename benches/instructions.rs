@@ -20,13 +20,16 @@ fn request(key: Option<&str>) -> Request<Body> {
     request.body(Body::from(REQUEST)).unwrap()
 }
 
+/// The key of the request of that number.
+type Keys = fn(u64) -> String;
+
 fn main() {
     let mut arguments = env::args().skip(1);
     let case = arguments.next().expect("a case");
     let count: u64 = arguments.next().expect("how often").parse().expect("a number");
     let router = Router::new().route("/payments", post(|_: Bytes| async { RESPONSE }));
     let guarded = || router.clone().layer(IdempotencyLayer::new(MemoryBackend::new()));
-    let (router, key): (Router, Option<fn(u64) -> String>) = match &*case {
+    let (router, key): (Router, Option<Keys>) = match &*case {
         "bare" => (router, None),
         "no-op" => (router.layer(Identity::new()), None),
         "no-key" => (guarded(), None),

@@ -1,6 +1,5 @@
 //! What an attacker would try, over real sockets, beside the tests of other suites. Each has its row in
 //! `docs/security.md`.
-#![cfg(feature = "memory")]
 
 mod callers;
 mod keys;

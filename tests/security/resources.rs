@@ -110,7 +110,6 @@ async fn a_body_that_never_ends_is_refused_after_half_a_minute() {
 }
 
 /// What is no JSON, or too deep, or too large a number to be one, is compared byte by byte and never parsed to the end.
-#[cfg(feature = "json")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn json_that_is_made_to_break_parsers_is_bytes() {
     use tower_idempotency::{FingerprintPolicy, KeySource};

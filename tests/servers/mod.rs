@@ -1,6 +1,6 @@
 //! What tests over real servers have in common: how servers are started and ended, an application over them, in this
 //! process and in others.
-#![allow(dead_code, reason = "every test target uses a part of this module")]
+#![allow(dead_code, unused_macros, reason = "every test target uses a part of this module")]
 
 mod application;
 pub(crate) mod nodes;
