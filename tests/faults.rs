@@ -46,10 +46,15 @@ impl Node {
 
     /// Sends the one request of these tests, in a task of its own.
     fn send(&self) -> JoinHandle<Answer> {
+        self.send_with("one")
+    }
+
+    /// The same with a body of its own.
+    fn send_with(&self, body: &'static str) -> JoinHandle<Answer> {
         let service = self.service.clone();
         tokio::spawn(async move {
             let request = Request::post("http://localhost/").header("idempotency-key", "k-1");
-            let response = service.oneshot(request.body(Full::<Bytes>::from("one")).unwrap()).await.unwrap();
+            let response = service.oneshot(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
             let (parts, body) = response.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
@@ -448,10 +453,9 @@ async fn a_lost_holder_answers_with_the_record_of_its_successor() {
 async fn a_lost_holder_shows_nothing_of_another_request() {
     let (backend, node) = setup();
     let first = node.hold_past_lease(&backend).await;
-    let successor = claim_elsewhere(&backend).await.expect("the lease is over");
-    let record = Record::value(&Fingerprint::of("another request"), b"the successor's");
-    let stored = backend.inner().complete(&key(), successor, &record, RETENTION).await.unwrap();
-    assert_eq!(stored, tower_idempotency::Ownership::Held);
+    let other = Node::new(&backend, identity);
+    other.handler.always(Reaction::Answer);
+    assert_eq!(other.send_with("two").await.unwrap().status, StatusCode::OK);
     node.handler.open_all();
     assert_eq!(first.await.unwrap().status, StatusCode::CONFLICT);
 }
