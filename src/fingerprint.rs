@@ -99,13 +99,11 @@ pub(crate) fn update_target(digest: &mut Sha256, parts: &Parts) {
 }
 
 /// The target as the client sent it. axum's `nest` strips its prefix from the URI and keeps the whole one aside.
-#[cfg(feature = "axum")]
 fn original_uri(parts: &Parts) -> &http::Uri {
-    parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0)
-}
-
-#[cfg(not(feature = "axum"))]
-fn original_uri(parts: &Parts) -> &http::Uri {
+    #[cfg(feature = "axum")]
+    if let Some(original) = parts.extensions.get::<axum::extract::OriginalUri>() {
+        return &original.0;
+    }
     &parts.uri
 }
 
@@ -142,4 +140,15 @@ pub(crate) fn credentials(headers: &HeaderMap) -> [u8; CREDENTIALS_LEN] {
         credentials.copy_from_slice(&digest.finalize()[..CREDENTIALS_LEN]);
     }
     credentials
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_prints_a_short_hash() {
+        let fingerprint = Fingerprint::from_bytes([0xab; Fingerprint::LEN]);
+        assert_eq!(format!("{fingerprint:?}"), "Fingerprint(abababab..)");
+    }
 }

@@ -116,3 +116,23 @@ impl fmt::Debug for Record {
         f.debug_struct("Record").field("fingerprint", &self.fingerprint()).field("size", &self.size()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_comes_back_from_its_bytes() {
+        let record = Record::value(&Fingerprint::of("message 1"), b"done");
+        let loaded = Record::from_bytes(record.to_bytes()).unwrap();
+        assert_eq!((loaded.as_value(), loaded.size()), (Some(Bytes::from_static(b"done")), 54));
+        assert_eq!(loaded, record);
+        assert_eq!(Record::tombstone(&Fingerprint::of("message 1")).as_value(), None);
+    }
+
+    #[test]
+    fn debug_prints_nothing_of_the_outcome() {
+        let record = Record::value(&Fingerprint::from_bytes([0xab; Fingerprint::LEN]), b"secret");
+        assert_eq!(format!("{record:?}"), "Record { fingerprint: Fingerprint(abababab..), size: 56 }");
+    }
+}

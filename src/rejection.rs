@@ -233,3 +233,22 @@ impl Rejection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_succeed_later_is_retryable() {
+        use Rejection::*;
+        let passing = [BodyUnreadable, BodyTimedOut, InProgress, BackendUnavailable];
+        let lasting = [KeyMissing, KeyInvalid, KeyAmbiguous, ScopeMissing, BodyTooLarge];
+        let settled = [NotKept, OutcomeUnknown, Mismatch, CredentialsDiffer];
+        for rejection in passing.into_iter().chain(lasting).chain(settled) {
+            let document: serde_json::Value = serde_json::from_str(rejection.problem().document).unwrap();
+            assert_eq!(rejection.is_retryable(), passing.contains(&rejection), "{rejection:?}");
+            assert_eq!(document["retryable"], rejection.is_retryable(), "{rejection:?}");
+            assert_eq!(document["status"], rejection.status().as_u16(), "{rejection:?}");
+        }
+    }
+}

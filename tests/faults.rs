@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::{
-    task::JoinHandle,
+    runtime::{Builder, Handle},
+    task::{JoinHandle, yield_now},
     time::{Instant, advance, sleep},
 };
 use tower::{Layer, ServiceExt};
@@ -45,10 +46,15 @@ impl Node {
 
     /// Sends the one request of these tests, in a task of its own.
     fn send(&self) -> JoinHandle<Answer> {
+        self.send_with("one")
+    }
+
+    /// The same with a body of its own.
+    fn send_with(&self, body: &'static str) -> JoinHandle<Answer> {
         let service = self.service.clone();
         tokio::spawn(async move {
             let request = Request::post("http://localhost/").header("idempotency-key", "k-1");
-            let response = service.oneshot(request.body(Full::<Bytes>::from("one")).unwrap()).await.unwrap();
+            let response = service.oneshot(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
             let (parts, body) = response.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
@@ -111,9 +117,11 @@ async fn claim_elsewhere(backend: &Faulty) -> Option<Token> {
 async fn a_claim_whose_reply_was_lost_is_recognised() {
     let (backend, node) = setup();
     backend.on(Command::Claim).next(Fault::LoseReply);
+    let begin = Instant::now();
     let answer = node.answer().await;
     assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "1"));
     assert_eq!((node.runs(), backend.sent(Command::Claim)), (1, 2));
+    assert_eq!(begin.elapsed(), TIMEOUT / 2, "a try that was given up is followed by the next one at once");
     let log = backend.log();
     assert_eq!(log[0].token, log[1].token, "a retry carries the same token");
     assert!(node.answer().await.is_replay());
@@ -170,7 +178,8 @@ async fn a_backend_that_is_down_is_asked_three_times() {
     backend.on(Command::Claim).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
     let begin = Instant::now();
     assert_eq!(node.answer().await.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(begin.elapsed() < TIMEOUT / 10, "{:?}", begin.elapsed());
+    // Two pauses, of 10 and 20 milliseconds at most, and none behind the last error.
+    assert!(begin.elapsed() < Duration::from_millis(34), "{:?}", begin.elapsed());
     assert_eq!((node.runs(), backend.sent(Command::Claim)), (0, 3));
 }
 
@@ -212,6 +221,32 @@ async fn the_deadline_counts_from_the_first_sending() {
     assert_eq!(claims[0].token, claims[1].token);
     assert_ne!(claims[1].token, claims[2].token);
     assert_eq!(node.runs(), 1);
+}
+
+/// The first sending reaches the backend after the release of its token, and then holds the key for nobody: no request
+/// is in progress, so none is told so.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_meets_an_earlier_one_of_its_own_is_unavailable() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let node = Node::new(&backend, |layer| layer.backend_timeout(LEASE * 19 / 10));
+    let given_up = LEASE * 19 / 20;
+    backend.on(Command::Claim).next(Fault::DelayRequest(given_up + TIMEOUT));
+    backend.on(Command::Claim).next(Fault::Pass);
+    backend.on(Command::Claim).next(Fault::DelayRequest(2 * TIMEOUT));
+    assert_eq!(node.answer().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((node.runs(), backend.executed(Command::Claim)), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_went_to_another_request_while_its_claim_was_answered_is_that_ones() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let node = Node::new(&backend, |layer| layer.backend_timeout(4 * LEASE));
+    backend.on(Command::Claim).next(Fault::DelayReply(LEASE + 2 * TIMEOUT));
+    let late = node.send();
+    sleep(LEASE + TIMEOUT).await;
+    assert!(claim_elsewhere(&backend).await.is_some());
+    assert_eq!(late.await.unwrap().status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(node.runs(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,6 +309,50 @@ async fn a_long_run_is_renewed_every_third_of_its_lease_by_one_command() {
     assert_eq!(node.runs(), 1);
 }
 
+/// The renewer has looked after the claim was sent and before it was answered, and sleeps for longer.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_a_third_after_its_claim_was_sent_however_late_the_answer() {
+    let (backend, node) = setup();
+    assert_eq!(node.answer().await.status, StatusCode::OK);
+    backend.inner().remove(&key()).await.unwrap();
+    sleep(LEASE / 3 - Duration::from_millis(200)).await;
+    backend.on(Command::Claim).next(Fault::DelayReply(Duration::from_millis(400)));
+    let sent = Instant::now();
+    let first = node.hold().await;
+    sleep(LEASE / 3 + Duration::from_millis(100) - sent.elapsed()).await;
+    assert_eq!(backend.sent(Command::Renew), 1);
+    node.handler.open_all();
+    assert_eq!(first.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_dropped_leaves_no_task() {
+    let (_backend, node) = setup();
+    assert_eq!(node.answer().await.status, StatusCode::OK);
+    drop(node);
+    for _ in 0..10 {
+        yield_now().await;
+    }
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+/// The task that renews ends with the runtime on which the layer has been used first.
+#[test]
+fn leases_are_renewed_on_every_runtime() {
+    let (backend, node) = setup();
+    for run in 1..=2 {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let first = node.hold().await;
+            sleep(LEASE / 2).await;
+            assert_eq!(backend.sent(Command::Renew), run);
+            node.handler.open_all();
+            assert_eq!(first.await.unwrap().status, StatusCode::OK);
+            backend.inner().remove(&key()).await.unwrap();
+        });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_short_run_is_not_renewed() {
     let (backend, node) = setup();
@@ -295,6 +374,19 @@ async fn lost_renewals_are_sent_again() {
     assert_eq!(first.await.unwrap().status, StatusCode::OK);
 }
 
+/// A renewal is given a third of the lease at most, however long a request waits for the backend.
+#[tokio::test(start_paused = true)]
+async fn lost_renewals_are_sent_again_in_time_for_the_lease() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let node = Node::new(&backend, |layer| layer.backend_timeout(2 * LEASE));
+    let first = node.hold().await;
+    backend.on(Command::Renew).next(Fault::LoseRequest);
+    sleep(LEASE + TIMEOUT).await;
+    assert_eq!(claim_elsewhere(&backend).await, None);
+    node.handler.open_all();
+    assert_eq!(first.await.unwrap().status, StatusCode::OK);
+}
+
 /// A holder knows that its lease is lost before anybody else can have the key, also when renewals fail at once and the
 /// pauses between them grow.
 #[tokio::test(start_paused = true)]
@@ -305,6 +397,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_in_time() {
             backend.on(Command::Renew).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
             let protocol = Arc::new(Protocol::new(Arc::new(backend.clone()), Terms { lease, ..Terms::default() }));
             let held = protocol.claim(key(), Fingerprint::of("one")).await.expect("the key is free");
+            assert!(!held.is_lost());
             sleep(lease - lease / 20).await;
             assert_eq!(claim_elsewhere(&backend).await, None);
             assert!(held.is_lost(), "a lease of {lease:?} ends without its holder knowing");
@@ -354,6 +447,17 @@ async fn a_lost_holder_answers_with_the_record_of_its_successor() {
     assert_eq!(answer.status, StatusCode::OK);
     assert!(answer.is_replay());
     assert_eq!((node.runs(), other.runs()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_holder_shows_nothing_of_another_request() {
+    let (backend, node) = setup();
+    let first = node.hold_past_lease(&backend).await;
+    let other = Node::new(&backend, identity);
+    other.handler.always(Reaction::Answer);
+    assert_eq!(other.send_with("two").await.unwrap().status, StatusCode::OK);
+    node.handler.open_all();
+    assert_eq!(first.await.unwrap().status, StatusCode::CONFLICT);
 }
 
 /// Nobody took the key while the lease was over: the response is worth recording.
@@ -407,6 +511,33 @@ async fn a_record_that_is_too_large_for_the_backend_leaves_a_tombstone() {
     assert_eq!(retry.status, StatusCode::CONFLICT);
     assert!(retry.body.contains("NotKept"), "{}", retry.body);
     assert_eq!(node.runs(), 1);
+}
+
+/// Also when it says so only after the client has its response.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_turns_out_too_large_behind_its_response_leaves_a_tombstone() {
+    let (backend, node) = setup();
+    backend.on(Command::Complete).always(Fault::LoseRequest);
+    assert!(node.answer().await.is_marked_not_stored());
+    backend.on(Command::Complete).clear();
+    backend.on(Command::Complete).next(Fault::ErrorBefore(BackendErrorKind::TooLarge));
+    sleep(4 * TIMEOUT).await;
+    let retry = node.answer().await;
+    assert_eq!(retry.status, StatusCode::CONFLICT);
+    assert!(retry.body.contains("NotKept"), "{}", retry.body);
+    assert_eq!(node.runs(), 1);
+}
+
+/// It is not renewed for ever.
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_record_is_refused_behind_its_response_is_over_with_its_lease() {
+    let (backend, node) = setup();
+    backend.on(Command::Complete).always(Fault::LoseRequest);
+    assert!(node.answer().await.is_marked_not_stored());
+    backend.on(Command::Complete).clear();
+    backend.on(Command::Complete).always(Fault::ErrorBefore(BackendErrorKind::Full));
+    sleep(2 * LEASE).await;
+    assert!(claim_elsewhere(&backend).await.is_some());
 }
 
 mod at_most_once {

@@ -438,6 +438,27 @@ async fn nobody_shares_one_claim_after_another_that_nobody_works_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_for_claims_that_are_dropped_one_after_another() {
+    let backend = backend();
+    let protocol = protocol(&backend);
+    let lead = || {
+        let mut claim = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
+        assert!(claim.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        claim
+    };
+    let mut leader = lead();
+    let began = Instant::now();
+    let follower = claim(&protocol, "one");
+    for _ in 0..2 {
+        sleep(PATIENCE / 2).await;
+        drop(leader);
+        leader = lead();
+    }
+    assert!(matches!(follower.await.unwrap(), Err(Refusal::Unavailable(_))));
+    assert_eq!(began.elapsed(), PATIENCE / 2 + PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_a_lease_is_lost_the_next_duplicate_asks_at_once() {
     let (backend, node) = setup();
     let first = node.hold().await;
@@ -472,6 +493,20 @@ async fn past_its_deadline_a_run_answers_nobody() {
     node.handler.open_all();
     assert_eq!(first.await.unwrap(), CONFLICT);
     assert_eq!(node.layer.busy_keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_its_deadline_a_run_answers_nobody() {
+    let (backend, node) = setup();
+    let sent = Instant::now();
+    let first = node.hold().await;
+    let deadline = LEASE * 9 / 10;
+    advance(deadline - Duration::from_millis(1) - sent.elapsed()).await; // no task runs in between
+    assert_eq!((ask(node.service.clone(), "k-1".to_owned(), "one").await, backend.sent(Command::Claim)), (CONFLICT, 1));
+    advance(deadline - sent.elapsed()).await;
+    assert_eq!((ask(node.service.clone(), "k-1".to_owned(), "one").await, backend.sent(Command::Claim)), (CONFLICT, 2));
+    node.handler.open_all();
+    assert_eq!(first.await.unwrap(), Answer::Own(StatusCode::OK));
 }
 
 #[tokio::test(start_paused = true)]

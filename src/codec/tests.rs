@@ -86,6 +86,38 @@ fn encoding_allocates_exactly_what_it_fills() {
     assert_eq!(size_of_lines(headers.iter()), lines.len());
 }
 
+/// A store that keeps a million records keeps no slack with them.
+#[test]
+fn a_record_fills_its_memory() {
+    let (headers, trailers) = example();
+    let response = encode_response(&fingerprint_1(), StatusCode::OK, &headers, all, b"body", Some(&trailers)).unwrap();
+    for record in [response, encode_value(&fingerprint_1(), b"value"), encode_tombstone(&fingerprint_1())] {
+        let length = record.len();
+        assert_eq!(record.try_into_mut().unwrap().capacity(), length);
+    }
+}
+
+/// Seven bits a byte, the lowest first, all but the last byte with the highest bit set.
+#[test]
+fn lengths_are_laid_out_as_described() {
+    for (length, prefix) in [
+        (0, &[0][..]),
+        (1, &[1]),
+        (127, &[0x7f]),
+        (128, &[0x80, 1]),
+        (0x0155, &[0xd5, 2]),
+        (16_383, &[0xff, 0x7f]),
+        (16_384, &[0x80, 0x80, 1]),
+    ] {
+        let value = HeaderValue::from_str(&"v".repeat(length)).unwrap();
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
+        let record = encode_response(&fingerprint_1(), StatusCode::OK, &headers, all, b"body", None).unwrap();
+        assert_eq!(record[57..57 + prefix.len()], *prefix, "{length}");
+        let Content::Response(back) = decode(&record).unwrap() else { panic!("another kind") };
+        assert_eq!((back.headers, &back.body[..]), (headers, &b"body"[..]), "{length}");
+    }
+}
+
 #[test]
 fn every_prefix_of_a_record_is_refused_or_is_a_shorter_body() {
     let (headers, trailers) = example();
@@ -115,7 +147,18 @@ fn what_is_not_a_record_is_refused_with_the_reason() {
     assert_eq!(with(58, b"\n"), Problem::Value);
     assert_eq!(with(57, &[0xff; 5]), Problem::Length);
     assert_eq!(with(57, &[0x80, 0x00]), Problem::Length);
+    assert_eq!(with(57, &[0xff, 0xff, 0xff, 0xff, 0x10]), Problem::Length); // 2^32 and more
+    assert_eq!(with(57, &[0xff, 0xff, 0xff, 0xff, 0x0f]), Problem::Truncated);
     assert_eq!(with(52, &[0xff, 0xff]), Problem::Truncated);
+}
+
+#[test]
+fn the_reason_is_told_without_the_bytes() {
+    assert_eq!(
+        decode(&Bytes::from_static(b"secret")).unwrap_err().to_string(),
+        "record layout version 115 is not known"
+    );
+    assert_eq!(decode(&Bytes::from_static(b"\x01")).unwrap_err().to_string(), "record ends too early");
 }
 
 /// The cheap form of the fuzz target: random bytes, and valid records with one byte changed, never panic, and what
