@@ -98,6 +98,14 @@ impl Aftermath {
     }
 }
 
+impl Entry {
+    /// Whether its key was as good as new at `at`. A transaction that has not been given up by everybody can still be
+    /// committed after that, if nobody has claimed the key.
+    fn has_left_nothing(&self, at: Moment) -> bool {
+        self.leaves == Leaves::Nothing || self.effect.is_some_and(|effect| effect > at)
+    }
+}
+
 /// Two runs of a key overlap only if faults cost the first its lease, and then it has been told before the second
 /// starts, unless it stood still.
 fn runs_of_a_key_do_not_overlap(aftermath: &Aftermath, ledger: &Ledger) -> Verdict {
@@ -117,7 +125,7 @@ fn only_a_failed_or_lost_run_is_repeated(aftermath: &Aftermath, ledger: &Ledger)
         let Some(first) = run.handle.as_ref().and_then(|_| last.insert(run.key, number)) else { return Ok(()) };
         let before = &ledger.runs[first];
         let lost = before.handle.as_ref().is_some_and(Run::lease_lost) && !aftermath.calm();
-        let holds = before.leaves == Leaves::Nothing || lost || aftermath.can_be_forgotten(before, run.start);
+        let holds = before.has_left_nothing(run.start) || lost || aftermath.can_be_forgotten(before, run.start);
         ensure(holds, || format!("run {number} repeats run {first}: {before:?}"))
     })
 }
@@ -131,14 +139,13 @@ fn only_an_outage_lets_a_request_run_without_a_claim(aftermath: &Aftermath, ledg
 
 /// At most once, no key starts twice, whatever fails, unless its handler gave it back.
 fn at_most_once_is_at_most_one_start(aftermath: &Aftermath, ledger: &Ledger) -> Verdict {
-    let mut kept: HashMap<usize, usize> = HashMap::new();
+    let mut started: HashMap<usize, Vec<&Entry>> = HashMap::new();
     let mut runs = ledger.runs.iter().enumerate().filter(|_| aftermath.history.at_most_once);
     runs.try_for_each(|(number, run)| {
-        let first = kept.get(&run.key);
-        ensure(first.is_none(), || format!("run {number} starts after run {first:?}"))?;
-        if run.leaves != Leaves::Nothing {
-            kept.insert(run.key, number);
-        }
+        let before = started.entry(run.key).or_default();
+        let kept = before.iter().find(|before| !before.has_left_nothing(run.start));
+        ensure(kept.is_none(), || format!("run {number} starts after {kept:?}"))?;
+        before.push(run);
         Ok(())
     })
 }
