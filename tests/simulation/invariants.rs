@@ -125,6 +125,8 @@ fn only_a_failed_or_lost_run_is_repeated(aftermath: &Aftermath, ledger: &Ledger)
         let Some(first) = run.handle.as_ref().and_then(|_| last.insert(run.key, number)) else { return Ok(()) };
         let before = &ledger.runs[first];
         let lost = before.handle.as_ref().is_some_and(Run::lease_lost) && !aftermath.calm();
+        // It records its end all the same if the other has given the key back by then, and so never hears of it.
+        let lost = lost || aftermath.stalled(before, run.start);
         let holds = before.has_left_nothing(run.start) || lost || aftermath.can_be_forgotten(before, run.start);
         ensure(holds, || format!("run {number} repeats run {first}: {before:?}"))
     })
