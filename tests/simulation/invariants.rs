@@ -71,6 +71,11 @@ impl Aftermath {
         run.effect.or(run.end).is_some_and(|end| end.time + self.history.retention <= at.time)
     }
 
+    /// Whether the node that `request` asks may still keep a copy of the record of `run`, though it is over.
+    fn can_be_cached(&self, run: &Entry, request: usize, at: Moment) -> bool {
+        self.history.nodes[self.history.requests[request].node].caches && self.can_be_forgotten(run, at)
+    }
+
     /// Whether a stall has cost `run` its lease before `at`, of which its node cannot have known.
     fn stalled(&self, run: &Entry, at: Moment) -> bool {
         let node = self.history.requests[run.request].node;
@@ -314,7 +319,8 @@ fn what_is_committed_is_told_from_then_on(aftermath: &Aftermath, ledger: &Ledger
     ledger.runs.iter().enumerate().filter(|(_, run)| run.effect.is_some()).try_for_each(|(number, run)| {
         let last = aftermath.drawn + 2 * run.key + run.body;
         let Seen { at, what } = &aftermath.seen[last];
-        let told = matches!(what, What::Answer(Answer { run: Some(run), replayed: true, .. }) if *run == number);
+        let cached = |shown: usize| aftermath.can_be_cached(&ledger.runs[shown], last, *at);
+        let told = matches!(what, What::Answer(Answer { run: Some(run), replayed: true, .. }) if *run == number || cached(*run));
         ensure(told || aftermath.can_be_forgotten(run, *at), || format!("request {last}: {what:?} after {run:?}"))
     })
 }
