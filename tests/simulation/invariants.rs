@@ -7,7 +7,7 @@ use tower_idempotency::{Rejection, Run};
 
 use crate::{
     handler::{self, Entry, Ledger, Moment, lock},
-    history::{Client, KEYS},
+    history::{Client, KEYS, Request},
     script::{End, Leaves, Response},
     world::{Aftermath, Answer, BodyEnd, Seen, What},
 };
@@ -71,9 +71,19 @@ impl Aftermath {
         run.effect.or(run.end).is_some_and(|end| end.time + self.history.retention <= at.time)
     }
 
-    /// Whether the node that `request` asks may still keep a copy of the record of `run`, though it is over.
-    fn can_be_cached(&self, run: &Entry, request: usize, at: Moment) -> bool {
-        self.history.nodes[self.history.requests[request].node].caches && self.can_be_forgotten(run, at)
+    /// Whether `request` may have been answered by a copy of a record that is over, which its node still keeps.
+    fn is_outdated(&self, ledger: &Ledger, request: usize, at: Moment, answer: &Answer) -> bool {
+        let Request { key, node, body, .. } = self.history.requests[request];
+        let over = |run: &&Entry| run.key == key && self.can_be_forgotten(run, at);
+        let any = |such: &dyn Fn(&Entry) -> bool| ledger.runs.iter().filter(over).any(|run| such(run));
+        self.history.nodes[node].caches
+            && match answer.rejection {
+                None => answer.replayed && answer.run.is_some_and(|run| over(&&ledger.runs[run])),
+                Some(Rejection::Mismatch) => any(&|run| run.body != body),
+                Some(Rejection::NotKept) => any(&|run| run.leaves == Leaves::Tombstone),
+                Some(Rejection::OutcomeUnknown) => any(&|run| run.leaves == Leaves::OutcomeUnknown),
+                Some(_) => false,
+            }
     }
 
     /// Whether a stall has cost `run` its lease before `at`, of which its node cannot have known.
@@ -279,6 +289,7 @@ fn what_was_told_as_stored_is_final(aftermath: &Aftermath, ledger: &Ledger) -> V
             |last| {
                 let What::Answer(answer) = &aftermath.seen[last].what else { return Err(format!("request {last}")) };
                 let holds = match answer.rejection {
+                    _ if aftermath.is_outdated(ledger, last, aftermath.seen[last].at, answer) => true,
                     _ if aftermath.history.requests[last].body != run.body => {
                         answer.rejection == Some(Rejection::Mismatch)
                     }
@@ -319,8 +330,8 @@ fn what_is_committed_is_told_from_then_on(aftermath: &Aftermath, ledger: &Ledger
     ledger.runs.iter().enumerate().filter(|(_, run)| run.effect.is_some()).try_for_each(|(number, run)| {
         let last = aftermath.drawn + 2 * run.key + run.body;
         let Seen { at, what } = &aftermath.seen[last];
-        let cached = |shown: usize| aftermath.can_be_cached(&ledger.runs[shown], last, *at);
-        let told = matches!(what, What::Answer(Answer { run: Some(run), replayed: true, .. }) if *run == number || cached(*run));
+        let What::Answer(answer) = what else { return Err(format!("request {last}: {what:?}")) };
+        let told = answer.replayed && answer.run == Some(number) || aftermath.is_outdated(ledger, last, *at, answer);
         ensure(told || aftermath.can_be_forgotten(run, *at), || format!("request {last}: {what:?} after {run:?}"))
     })
 }
