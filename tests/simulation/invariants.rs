@@ -17,13 +17,13 @@ type Invariant = fn(&Aftermath, &Ledger) -> Verdict;
 
 /// All of them, by their names.
 const INVARIANTS: &[(&str, Invariant)] = &[
+    ("at most once is at most one start", at_most_once_is_at_most_one_start),
     ("runs of a key do not overlap", runs_of_a_key_do_not_overlap),
     ("an effect is committed once", an_effect_is_committed_once),
     ("what is committed is not run again", what_is_committed_is_not_run_again),
     ("what is committed is told from then on", what_is_committed_is_told_from_then_on),
     ("only a failed or lost run is repeated", only_a_failed_or_lost_run_is_repeated),
     ("only an outage lets a request run without a claim", only_an_outage_lets_a_request_run_without_a_claim),
-    ("at most once is at most one start", at_most_once_is_at_most_one_start),
     ("every client that stays is answered in time", every_client_that_stays_is_answered_in_time),
     ("answers come from a run of the same request", answers_come_from_a_run_of_the_same_request),
     ("answers equal what their run said", answers_equal_what_their_run_said),
