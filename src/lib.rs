@@ -63,6 +63,7 @@ mod run;
 mod runs;
 mod service;
 mod settings;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod times;
