@@ -75,7 +75,7 @@ impl Aftermath {
     fn is_outdated(&self, ledger: &Ledger, request: usize, at: Moment, answer: &Answer) -> bool {
         let Request { key, node, body, .. } = self.history.requests[request];
         let over = |run: &&Entry| run.key == key && self.can_be_forgotten(run, at);
-        let any = |such: &dyn Fn(&Entry) -> bool| ledger.runs.iter().filter(over).any(|run| such(run));
+        let any = |such: &dyn Fn(&Entry) -> bool| ledger.runs.iter().filter(over).any(such);
         self.history.nodes[node].caches
             && match answer.rejection {
                 None => answer.replayed && answer.run.is_some_and(|run| over(&&ledger.runs[run])),

@@ -21,7 +21,7 @@ const INVARIANTS: &[(&str, Invariant)] = &[
 ];
 
 /// A step with the store, in which a claim may have been sent before its run started, and what lies between two ticks.
-const SLACK: Duration = Duration::from_millis(TIMEOUT.as_millis() as u64 + 20);
+const SLACK: Duration = TIMEOUT.saturating_add(Duration::from_millis(20));
 
 /// What has happened, so that one sees that something has.
 #[derive(Debug, Default)]

@@ -114,8 +114,11 @@ impl Fault {
 impl What {
     pub(crate) fn disturbs(self, service: usize) -> bool {
         match self {
-            Self::ServiceCrashes(at) | Self::StoreCut(at) | Self::StoreDeaf(at) => at == service,
-            Self::StoreMute(at) | Self::StoreHeld(at) => at == service,
+            Self::ServiceCrashes(at)
+            | Self::StoreCut(at)
+            | Self::StoreDeaf(at)
+            | Self::StoreMute(at)
+            | Self::StoreHeld(at) => at == service,
             Self::StoreCrashes => true,
             Self::ClientCut(..) | Self::ClientHeld(..) => false,
         }

@@ -127,7 +127,9 @@ impl Backend for Remote {
     }
 
     async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
-        self.ask(Question { life: lease, ..Question::new(Command::Renew, key, token) }).await.map(ownership)
+        self.ask(Question { life: lease, ..Question::new(Command::Renew, key, token) })
+            .await
+            .map(|answer| ownership(&answer))
     }
 
     async fn complete(
@@ -140,7 +142,7 @@ impl Backend for Remote {
         let (fingerprint, record) = (record.fingerprint().to_bytes(), record.to_bytes());
         let question =
             Question { fingerprint, record, life: retention, ..Question::new(Command::Complete, key, token) };
-        self.ask(question).await.map(ownership)
+        self.ask(question).await.map(|answer| ownership(&answer))
     }
 
     async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
@@ -163,6 +165,6 @@ impl Backend for Remote {
     }
 }
 
-fn ownership(answer: Answer) -> Ownership {
+fn ownership(answer: &Answer) -> Ownership {
     if matches!(answer, Answer::Held) { Ownership::Held } else { Ownership::Lost }
 }
