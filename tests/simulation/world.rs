@@ -93,11 +93,12 @@ fn disturb(history: &History, backend: &Faulty) {
         backend.on(Command::Renew).always(Fault::LoseRequest);
     }
     if let Some((from, length)) = weather.outage {
-        let backend = backend.clone();
+        let (backend, from) = (backend.clone(), Instant::now() + from);
         tokio::spawn(async move {
-            sleep(from).await;
+            sleep_until(from).await;
             backend.stall();
-            sleep(length).await;
+            // Not so much later than it began: all clocks may have jumped.
+            sleep_until(from + length).await;
             backend.resume();
         });
     }
