@@ -151,8 +151,8 @@ pub(crate) async fn play(mut history: History) -> Aftermath {
     for asked in (0..drawn).map(ask).collect::<Vec<_>>() {
         seen.push(asked.await.expect("it does not panic"));
     }
-    sleep(history.longest_run()).await; // of those that clients have left
     sleep_until(begin + history.calms_down()).await;
+    sleep(history.longest_run()).await; // of those that clients have left
     backend.clear();
     backend.resume();
     sleep(history.longest_delay()).await;
