@@ -4,10 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,7 +12,10 @@ use http::Response;
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 
-use crate::ResponseBody;
+use crate::{
+    ResponseBody,
+    sync::{AtomicU8, Ordering},
+};
 
 pin_project! {
     /// The future of [`Idempotency`](crate::Idempotency): the response, or the error of the inner service.

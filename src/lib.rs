@@ -66,6 +66,7 @@ mod run;
 mod runs;
 mod service;
 mod settings;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 mod timely;

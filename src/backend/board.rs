@@ -3,19 +3,15 @@
 use std::{
     collections::{HashMap, hash_map::Entry as Place},
     fmt, mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
 };
 
-use tokio::{
-    sync::{Notify, oneshot},
-    task::AbortHandle,
-    time::Instant,
-};
+use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 
-use crate::{BackendError, Entry, Key};
+use crate::{
+    BackendError, Entry, Key,
+    sync::{AtomicBool, Mutex, MutexGuard, Notify, Ordering},
+};
 
 /// What the waiters of a key are told.
 pub(super) type Answer = Result<Option<Entry>, Arc<BackendError>>;
@@ -162,3 +158,6 @@ impl Drop for Watch {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(all(test, idempotency_loom))]
+mod loom;

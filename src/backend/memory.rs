@@ -9,7 +9,6 @@ mod order;
 mod shard;
 mod slab;
 mod store;
-mod sync;
 #[cfg(all(test, not(idempotency_loom)))]
 mod tests;
 mod time;

@@ -1,6 +1,7 @@
 //! The [`Backend`] trait and its laws.
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", all(test, idempotency_loom)))]
+#[cfg_attr(idempotency_loom, allow(dead_code, reason = "only its tests use it then"))]
 mod board;
 mod boxed;
 #[cfg(feature = "memory")]

@@ -4,14 +4,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{LiveRun, Refusal, judge, refusal};
-use crate::{BackendError, BackendErrorKind, Entry, Fingerprint, Key};
+use crate::{
+    BackendError, BackendErrorKind, Entry, Fingerprint, Key,
+    sync::{Mutex, MutexGuard, watch},
+};
 
 /// The keys that this process is busy with: an entry lives while a claim is under way, and then for as long as a run
 /// that came of it takes the key for its own.
@@ -191,3 +194,6 @@ impl News {
         }
     }
 }
+
+#[cfg(all(test, idempotency_loom))]
+mod loom;

@@ -1,11 +1,8 @@
 //! [`Census`]: how many runs are live.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
+use crate::sync::{AtomicUsize, Notify, Ordering};
 
 /// How many runs are live: from the sending of their claim until the backend has answered their end.
 #[derive(Debug, Default)]
@@ -50,3 +47,6 @@ impl Drop for Counted {
         }
     }
 }
+
+#[cfg(all(test, idempotency_loom))]
+mod loom;

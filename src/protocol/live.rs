@@ -2,20 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::word::{LastWord, Word};
-use crate::{Fingerprint, Key, Record, Token};
+use crate::{
+    Fingerprint, Key, Record, Token,
+    sync::{AtomicBool, Mutex, MutexGuard, Notify, Ordering},
+};
 
 /// One run, from its claim until the backend has answered its end, as this process sees it.
 #[derive(Debug)]
@@ -187,13 +184,16 @@ impl LiveRuns {
 
     /// Waits until the next run is due, or until `latest`.
     pub(super) async fn wait(&self, latest: Instant) {
-        let wake = {
-            let mut table = self.lock();
-            let wake = table.runs.first_key_value().map_or(latest, |((due, _), _)| latest.min(*due));
-            table.wake = Some(wake);
-            wake
-        };
+        let wake = self.lie_down(latest);
         let _ = timeout_at(wake, self.earlier.notified()).await;
+    }
+
+    /// When the renewer has to look again. Whoever needs it earlier wakes it from now on.
+    fn lie_down(&self, latest: Instant) -> Instant {
+        let mut table = self.lock();
+        let wake = table.runs.first_key_value().map_or(latest, |((due, _), _)| latest.min(*due));
+        table.wake = Some(wake);
+        wake
     }
 
     /// Lets the renewer look again at once, perhaps to find that the layer is gone.
@@ -215,3 +215,6 @@ impl LiveRuns {
 fn place(run: &Arc<LiveRun>, due: Instant) -> Place {
     (due, Arc::as_ptr(run).addr())
 }
+
+#[cfg(all(test, idempotency_loom))]
+mod loom;

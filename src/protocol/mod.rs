@@ -17,7 +17,7 @@ mod word;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 pub use self::lease::{Completion, Lease};
 #[cfg(feature = "postgres")]
@@ -32,6 +32,7 @@ use crate::{
     Backend, BackendError, Entry, Fingerprint, Record,
     fingerprint::Difference,
     observe::{Kind, Observer},
+    sync::watch,
 };
 
 /// Releases that are sent behind a refused request, at most, per layer. Beyond it the lease has to end the claim.

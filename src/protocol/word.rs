@@ -1,6 +1,6 @@
 //! [`Word`]: what a handler says should become of its run.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{AtomicU8, Ordering};
 
 /// What a handler says should become of its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

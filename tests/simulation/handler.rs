@@ -10,12 +10,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tower_idempotency::Run;
 
-use crate::history::{End, History, LIMIT, Leaves, Response};
+use crate::{
+    history::{History, LIMIT},
+    script::{End, Leaves, Response, Say, Script},
+    stall::Pulse,
+    till::{Deed, Order, Till},
+};
 
 /// What handlers and their bodies fail with, and panic with.
 #[derive(Debug)]
@@ -53,9 +58,14 @@ pub(crate) struct Entry {
     pub(crate) start: Moment,
     pub(crate) end: Option<Moment>,
     pub(crate) leaves: Leaves,
+    /// When its effect was committed together with its record.
+    pub(crate) effect: Option<Moment>,
+    /// It could not commit, as far as it knows, and says so in place of its response.
+    pub(crate) gives_up: bool,
     /// What it was live beside when it started, and whether that one knew then that its lease is lost.
     pub(crate) beside: Vec<(usize, bool)>,
-    pub(crate) handle: Run,
+    /// `None`: it runs without a claim.
+    pub(crate) handle: Option<Run>,
 }
 
 pub(crate) type Shared = Arc<Mutex<Ledger>>;
@@ -74,13 +84,18 @@ impl Ledger {
         Moment { tick: self.ticks, time: self.begin.elapsed() }
     }
 
-    fn start(&mut self, history: &History, number: usize, handle: Run) -> usize {
+    fn start(&mut self, history: &History, number: usize, handle: Option<Run>) -> usize {
         let request = &history.requests[number];
         let live = self.runs.iter().enumerate().filter(|(_, run)| run.key == request.key && run.end.is_none());
-        let beside = live.map(|(number, run)| (number, run.handle.lease_lost())).collect();
-        let start = self.now();
-        let (key, body, leaves) = (request.key, request.body, request.script.leaves(history.at_most_once));
-        self.runs.push(Entry { request: number, key, body, start, end: None, leaves, beside, handle });
+        let claimed = live.filter_map(|(number, run)| Some((number, run.handle.as_ref()?.lease_lost())));
+        let beside = if handle.is_some() { claimed.collect() } else { Vec::new() };
+        let leaves = match (&handle, request.script.commits) {
+            (Some(_), None) => request.script.leaves(history.at_most_once),
+            _ => Leaves::Nothing,
+        };
+        let (start, key, body) = (self.now(), request.key, request.body);
+        let (request, end, effect, gives_up) = (number, None, None, false);
+        self.runs.push(Entry { request, key, body, start, end, leaves, effect, gives_up, beside, handle });
         self.runs.len() - 1
     }
 }
@@ -112,27 +127,67 @@ pub(crate) fn trailers(run: usize) -> HeaderMap {
     HeaderMap::from_iter([(HeaderName::from_static("x-trailer"), HeaderValue::from(run))])
 }
 
-/// The handler.
-pub(crate) async fn handle(
-    history: Arc<History>,
-    ledger: Shared,
-    run: Run,
-    request: usize,
-) -> Result<http::Response<Played>, Own> {
-    let number = lock(&ledger).start(&history, request, run);
-    let open = Open(ledger, number);
-    let script = &history.requests[request].script;
-    sleep(script.thinks).await;
-    match &script.ends {
-        End::Error => Err(Own),
-        End::Panic => panic::panic_any(Own),
-        End::Response(response) => {
-            let leaves = script.leaves(history.at_most_once);
-            let mut answer = http::Response::new(Played::new(open, response, leaves));
-            *answer.status_mut() = response.status;
-            answer.headers_mut().insert("x-run", HeaderValue::from(number));
-            Ok(answer)
+/// A request that has come as far as the handler.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) history: Arc<History>,
+    pub(crate) till: Till,
+    pub(crate) pulse: Pulse,
+    pub(crate) request: usize,
+    /// `None`: it runs without a claim.
+    pub(crate) run: Option<Run>,
+}
+
+impl Call {
+    /// The handler.
+    pub(crate) async fn handle(self) -> Result<http::Response<Played>, Own> {
+        let number = lock(&self.till.ledger).start(&self.history, self.request, self.run.clone());
+        let open = Open(Arc::clone(&self.till.ledger), number);
+        let script = &self.history.requests[self.request].script;
+        sleep(script.thinks).await;
+        self.pulse.beats().await;
+        self.say(script.says);
+        match &script.ends {
+            End::Error => Err(Own),
+            End::Panic => panic::panic_any(Own),
+            End::Response(response) => match script.commits {
+                Some(order) if !self.commit(order, number, response).await => Ok(self.give_up(open)),
+                _ => Ok(self.answer(open, response, script)),
+            },
         }
+    }
+
+    fn say(&self, word: Option<Say>) {
+        match (&self.run, word) {
+            (Some(run), Some(Say::Keep)) => run.keep(),
+            (Some(run), Some(Say::KeepWithoutBody)) => run.keep_without_body(),
+            (Some(run), Some(Say::Release)) => run.release(),
+            _ => {}
+        }
+    }
+
+    async fn commit(&self, order: Order, number: usize, response: &Response) -> bool {
+        let Some(run) = self.run.clone() else { return false };
+        self.till.commit(order, Deed { number, run, response: response.clone() }, &self.pulse).await
+    }
+
+    /// Says that nothing is known to be done, as handlers are told to.
+    fn give_up(&self, open: Open) -> http::Response<Played> {
+        lock(&self.till.ledger).runs[open.1].gives_up = true;
+        self.say(Some(Say::Release));
+        let ends = End::Response(Response::small(StatusCode::SERVICE_UNAVAILABLE));
+        let script = Script { thinks: Duration::ZERO, says: Some(Say::Release), commits: None, ends };
+        let End::Response(response) = &script.ends else { unreachable!("it is one") };
+        self.answer(open, response, &script)
+    }
+
+    fn answer(&self, open: Open, response: &Response, script: &Script) -> http::Response<Played> {
+        let run = HeaderValue::from(open.1);
+        let over = self.run.is_some() && script.ends_at_its_head(self.history.at_most_once);
+        let mut answer = http::Response::new(Played::new(open, response, over, self.pulse.clone()));
+        *answer.status_mut() = response.status;
+        answer.headers_mut().insert("x-run", run);
+        answer
     }
 }
 
@@ -145,10 +200,11 @@ pub(crate) struct Played {
     left: u64,
     sent: usize,
     open: Open,
+    pulse: Pulse,
 }
 
 impl Played {
-    fn new(open: Open, response: &Response, leaves: Leaves) -> Self {
+    fn new(open: Open, response: &Response, over: bool, pulse: Pulse) -> Self {
         let text = Bytes::from(text(open.1, response));
         let chunks = text.chunks(response.chunk).map(|chunk| Ok(Frame::data(text.slice_ref(chunk))));
         let mut frames: VecDeque<_> = response.pauses.iter().copied().zip(chunks).collect();
@@ -157,12 +213,10 @@ impl Played {
         } else if response.trailers {
             frames.push_back((Duration::ZERO, Ok(Frame::trailers(trailers(open.1)))));
         }
-        let given_back = leaves == Leaves::Nothing && response.is_passing();
-        // A run that is given back ends at its head, and so does one whose response is known to be over the limit.
-        if given_back || response.sized && text.len() > LIMIT || frames.is_empty() {
+        if over || frames.is_empty() {
             open.end();
         }
-        Self { frames, pause: None, sized: response.sized, left: text.len() as u64, sent: 0, open }
+        Self { frames, pause: None, sized: response.sized, left: text.len() as u64, sent: 0, open, pulse }
     }
 }
 
@@ -177,6 +231,7 @@ impl Body for Played {
             ready!(timer.as_mut().poll(cx));
             self.pause = None;
         }
+        ready!(self.pulse.poll(cx));
         let frame = self.frames.pop_front().map(|(_, frame)| frame);
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
             let length = data.len();

@@ -1,5 +1,5 @@
-//! Deterministic simulation: the whole layer on two nodes over one backend that fails, with handlers, bodies and clients
-//! drawn from a seed, on a clock that jumps.
+//! Deterministic simulation: the whole layer on two or three nodes over one backend that fails, with handlers,
+//! transactions, bodies, clients and stalls drawn from a seed, on a clock that jumps.
 //!
 //! `SIMULATION_SEED=7` plays one history and tells its story. `SIMULATION_HISTORIES=1000000` plays more of them.
 #![cfg(all(feature = "memory", feature = "test-util"))]
@@ -10,6 +10,10 @@ mod distant;
 mod handler;
 mod history;
 mod invariants;
+mod node;
+mod script;
+mod stall;
+mod till;
 mod world;
 
 use std::{
@@ -60,9 +64,7 @@ fn simulate(seed: u64) -> (Aftermath, Result<(), String>) {
 
 fn tell(aftermath: &Aftermath) {
     let history = &aftermath.history;
-    println!("seed {}, {:?}", history.seed, history.weather);
-    println!("lease: {:?}, at most once: {}, wait: {:?}", history.lease, history.at_most_once, history.wait);
-    println!("round trip: {:?}", history.round_trip);
+    println!("{:#?}", History { requests: Vec::new(), ..History::draw(aftermath.history.seed) });
     for (number, (request, seen)) in history.requests.iter().zip(&aftermath.seen).enumerate() {
         println!("request {number}: {request:?}\n    saw {seen:?}");
     }

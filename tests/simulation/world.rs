@@ -7,19 +7,21 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::{
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::{
-    Backend, BoxBackend, CachedBackend, Entry as Stored, IdempotencyLayer, Key, MemoryBackend, Rejection, RequestBody,
-    ResponseBody, Run,
+    Backend, BoxBackend, Entry as Stored, Key, MemoryBackend, Rejection, RequestBody, ResponseBody, Run,
     testing::{Command, Fault, FaultyBackend},
 };
 
 use crate::{
     distant::Distant,
-    handler::{self, Ledger, Moment, Own, Played, Shared, lock},
-    history::{Client, End, History, LIMIT, LONGEST_DELAY, LONGEST_LEASE, LONGEST_RUN, Response, Script},
+    handler::{Call, Ledger, Moment, Own, Played, Shared, lock},
+    history::{Client, History, KEYS, KnownBy},
+    node::Node,
+    script::{End, Response, Script},
+    till::Till,
 };
 
 /// What came of a history.
@@ -33,7 +35,7 @@ pub(crate) struct Aftermath {
     pub(crate) drawn: usize,
     pub(crate) live_runs: usize,
     pub(crate) busy_keys: usize,
-    pub(crate) keys_in_progress: Vec<usize>,
+    pub(crate) keys_in_progress: Vec<Key>,
 }
 
 #[derive(Debug)]
@@ -73,32 +75,10 @@ pub(crate) enum BodyEnd {
     Left,
 }
 
-type Faulty = FaultyBackend<BoxBackend>;
+/// The backend, and the way to it.
+pub(crate) type Faulty = FaultyBackend<BoxBackend>;
 
-fn key(number: usize) -> String {
-    format!("key-{number}")
-}
-
-/// What a node sees of the backend: in every third history through a cache of its own.
-fn seen_from_a_node(history: &History, backend: &Faulty) -> BoxBackend {
-    if history.seed.is_multiple_of(3) {
-        BoxBackend::new(CachedBackend::new(MemoryBackend::with_limits(1024, 1 << 20), backend.clone()))
-    } else {
-        BoxBackend::new(backend.clone())
-    }
-}
-
-fn layer(history: &History, node: usize, backend: &Faulty) -> IdempotencyLayer<BoxBackend> {
-    let layer = IdempotencyLayer::new(seen_from_a_node(history, backend)).lease(history.lease).limits(1024, LIMIT);
-    let layer = if history.at_most_once { layer.at_most_once() } else { layer };
-    match history.wait[node] {
-        Some(max) => layer.wait(max),
-        None => layer,
-    }
-}
-
-fn backend(history: &History) -> BoxBackend {
-    let memory = MemoryBackend::with_limits(1024, 1 << 20);
+fn backend(history: &History, memory: MemoryBackend) -> BoxBackend {
     match history.round_trip {
         Some(round_trip) => BoxBackend::new(Distant::new(memory, round_trip)),
         None => BoxBackend::new(memory),
@@ -113,71 +93,102 @@ fn disturb(history: &History, backend: &Faulty) {
         backend.on(Command::Renew).always(Fault::LoseRequest);
     }
     if let Some((from, length)) = weather.outage {
-        let backend = backend.clone();
+        let (backend, from) = (backend.clone(), Instant::now() + from);
         tokio::spawn(async move {
-            sleep(from).await;
+            sleep_until(from).await;
             backend.stall();
-            sleep(length).await;
+            // Not so much later than it began: all clocks may have jumped.
+            sleep_until(from + length).await;
             backend.resume();
         });
     }
 }
 
+/// Stops a node for a while, or all clocks at once.
+fn stall(history: &History, nodes: &[Node]) {
+    let Some(stall) = history.stall else { return };
+    let pulse = stall.node.map(|node| nodes[node].pulse.clone());
+    tokio::spawn(async move {
+        sleep(stall.from).await;
+        match pulse {
+            Some(pulse) => {
+                pulse.stop();
+                sleep(stall.length).await;
+                pulse.go_on();
+            }
+            None => tokio::time::advance(stall.length).await,
+        }
+    });
+}
+
 pub(crate) async fn play(mut history: History) -> Aftermath {
-    let drawn = history.requests.len();
+    let (begin, drawn) = (Instant::now(), history.requests.len());
     append_last_questions(&mut history);
     let history = Arc::new(history);
-    let (ledger, backend) = (Ledger::open(), Faulty::new(backend(&history)));
-    let layers = [0, 1].map(|node| layer(&history, node, &backend));
-    let services = layers.each_ref().map(|layer| layer.layer(service(&history, &ledger)));
+    let memory = MemoryBackend::with_limits(1024, 1 << 20);
+    let (ledger, backend) = (Ledger::open(), Faulty::new(backend(&history, memory.clone())));
+    let till = Till::new(memory, &backend, &ledger, &history);
+    let nodes: Vec<_> = (0..history.nodes.len()).map(|node| Node::new(&history, node, &backend)).collect();
     disturb(&history, &backend);
+    stall(&history, &nodes);
 
     let ask = |number: usize| {
-        let service = services[history.requests[number].node].clone();
-        let asked = tokio::spawn(client(Arc::clone(&history), Arc::clone(&ledger), number, service));
-        tokio::spawn(result(Arc::clone(&ledger), asked))
+        let node = &nodes[history.requests[number].node];
+        let service = node.layer.layer(service(&history, &till, node));
+        let pulse = node.pulse.clone();
+        let (history, ledger) = (Arc::clone(&history), Arc::clone(&ledger));
+        let asked = tokio::spawn({
+            let ledger = Arc::clone(&ledger);
+            async move {
+                sleep(history.requests[number].at).await;
+                let what = pulse.of(client(&history, number, service)).await;
+                Seen { at: lock(&ledger).now(), what }
+            }
+        });
+        tokio::spawn(result(ledger, asked))
     };
     let mut seen = Vec::new();
     for asked in (0..drawn).map(ask).collect::<Vec<_>>() {
         seen.push(asked.await.expect("it does not panic"));
     }
-    sleep(LONGEST_RUN).await; // of those that clients have left
+    sleep_until(begin + history.calms_down()).await;
+    sleep(history.longest_run()).await; // of those that clients have left
     backend.clear();
     backend.resume();
-    sleep(LONGEST_DELAY + 3 * LONGEST_LEASE).await;
+    sleep(history.longest_delay()).await;
 
-    let live_runs = layers.iter().map(|layer| layer.runs().len()).sum();
-    let busy_keys = layers.iter().map(IdempotencyLayer::busy_keys).sum();
-    let mut keys_in_progress = Vec::new();
-    for number in 0..3 {
-        let stored = backend.inner().get(&Key::new("", key(number))).await;
-        if matches!(stored, Ok(Some(Stored::InProgress { .. }))) {
-            keys_in_progress.push(number);
-        }
-    }
+    let live_runs = nodes.iter().map(|node| node.layer.runs().len()).sum();
+    let busy_keys = nodes.iter().map(|node| node.layer.busy_keys()).sum();
+    let keys_in_progress = keys_in_progress(&backend).await;
     for number in drawn..history.requests.len() {
         seen.push(ask(number).await.expect("it does not panic"));
     }
     Aftermath { history, ledger, seen, drawn, live_runs, busy_keys, keys_in_progress }
 }
 
+async fn keys_in_progress(backend: &Faulty) -> Vec<Key> {
+    let mut keys: Vec<_> = backend.log().into_iter().map(|sent| sent.key).collect();
+    keys.sort_unstable_by_key(|key| *key.as_bytes());
+    keys.dedup();
+    let mut in_progress = Vec::new();
+    for key in keys {
+        if matches!(backend.inner().get(&key).await, Ok(Some(Stored::InProgress { .. }))) {
+            in_progress.push(key);
+        }
+    }
+    in_progress
+}
+
 /// Each key and body once more, for the time when all is over. Should it run, it gives the key back.
 fn append_last_questions(history: &mut History) {
-    let response = Response {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        sized: true,
-        pauses: Vec::new(),
-        chunk: 1,
-        trailers: false,
-        breaks: false,
-    };
-    let script = Script { thinks: Duration::ZERO, ends: End::Response(response) };
-    for (key, body) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
+    let ends = End::Response(Response::small(StatusCode::INTERNAL_SERVER_ERROR));
+    let script = Script { thinks: Duration::ZERO, says: None, commits: None, ends };
+    for (key, body) in (0..KEYS).flat_map(|key| [(key, 0), (key, 1)]) {
         history.requests.push(crate::history::Request {
             at: Duration::ZERO,
-            node: key % 2,
+            node: key % history.nodes.len(),
             key,
-            body,
+            body: if history.known_by == KnownBy::Header { body } else { 0 },
             script: script.clone(),
             client: Client::Stays,
         });
@@ -186,13 +197,20 @@ fn append_last_questions(history: &mut History) {
 
 fn service(
     history: &Arc<History>,
-    ledger: &Shared,
+    till: &Till,
+    node: &Node,
 ) -> impl Service<Inner, Response = http::Response<Played>, Error = Own, Future: Send> + Clone + Send + use<> {
-    let (history, ledger) = (Arc::clone(history), Arc::clone(ledger));
+    let (history, till, pulse) = (Arc::clone(history), till.clone(), node.pulse.clone());
     service_fn(move |request: Inner| {
-        let run = request.extensions().get::<Run>().expect("a guarded request has one").clone();
         let number = request.headers()["x-request"].to_str().ok().and_then(|text| text.parse().ok());
-        handler::handle(Arc::clone(&history), Arc::clone(&ledger), run, number.expect("a number"))
+        let call = Call {
+            history: Arc::clone(&history),
+            till: till.clone(),
+            pulse: pulse.clone(),
+            request: number.expect("a number"),
+            run: request.extensions().get::<Run>().cloned(),
+        };
+        call.handle()
     })
 }
 
@@ -207,27 +225,33 @@ async fn result(ledger: Shared, asked: JoinHandle<Seen>) -> Seen {
     Seen { at: lock(&ledger).now(), what }
 }
 
-async fn client<S>(history: Arc<History>, ledger: Shared, number: usize, service: S) -> Seen
+/// What a client sends, and what is its key.
+fn request(history: &History, number: usize) -> Request<Full<Bytes>> {
+    let plan = &history.requests[number];
+    let request = Request::post("http://localhost/").header("x-request", number);
+    let (request, body) = match history.known_by {
+        KnownBy::Header => (request.header("idempotency-key", format!("key-{}", plan.key)), plan.body),
+        // Two of them send the same.
+        KnownBy::BodyOfCaller => (request.header("authorization", format!("caller {}", plan.key % 2)), plan.key / 2),
+        KnownBy::Body => (request.header("authorization", format!("caller {number}")), plan.key),
+    };
+    request.body(Full::from(format!("body {body}"))).expect("a request")
+}
+
+async fn client<S>(history: &History, number: usize, service: S) -> What
 where
     S: Service<Request<Full<Bytes>>, Response = http::Response<ResponseBody<Played>>, Error = Own>,
 {
-    let plan = &history.requests[number];
-    let request = Request::post("http://localhost/")
-        .header("idempotency-key", key(plan.key))
-        .header("x-request", number)
-        .body(Full::from(format!("body {}", plan.body)))
-        .expect("a request");
-    sleep(plan.at).await;
-    let patience = match plan.client {
+    let client = history.requests[number].client;
+    let patience = match client {
         Client::LeavesAfter(patience) => patience,
         _ => Duration::from_secs(7200),
     };
-    let what = match timeout(patience, service.oneshot(request)).await {
+    match timeout(patience, service.oneshot(request(history, number))).await {
         Err(_elapsed) => What::Left,
         Ok(Err(Own)) => What::ServiceError,
-        Ok(Ok(response)) => What::Answer(read(response, plan.client).await),
-    };
-    Seen { at: lock(&ledger).now(), what }
+        Ok(Ok(response)) => What::Answer(read(response, client).await),
+    }
 }
 
 async fn read(response: http::Response<ResponseBody<Played>>, client: Client) -> Answer {

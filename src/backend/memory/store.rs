@@ -8,11 +8,13 @@ use tokio::time::Instant;
 use super::{
     hashed::Hashed,
     shard::{Bounds, Look, Shard},
-    sync::{Mutex, MutexGuard},
     time::Clock,
     waiter::Waiter,
 };
-use crate::{BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token};
+use crate::{
+    BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token,
+    sync::{Mutex, MutexGuard},
+};
 
 const MAX_SHARDS: usize = 64;
 

@@ -18,7 +18,6 @@ use sqlx::{
     postgres::{PgListener, PgNotification},
     query, query_scalar,
 };
-use tokio::sync::Notify;
 
 use super::{command::lock, connection::ask, pool_of, statement::CHANNEL};
 use crate::{
@@ -27,6 +26,7 @@ use crate::{
         board::Board,
         subscription::{Source, Subscription},
     },
+    sync::Notify,
 };
 
 /// Of how many keys a process holds the locks: a server has room for some 6,400 locks. Those who wait for further ones
