@@ -1,6 +1,12 @@
 //! [`OnDisconnect`]: what becomes of a run whose client leaves.
 
-use std::{future::Future, pin::Pin, task::Poll};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
 
 use crate::future::Client;
 
@@ -32,15 +38,31 @@ pub enum OnDisconnect {
 }
 
 impl OnDisconnect {
-    /// Runs `handler`. `None`: its client has left, and it is not to go on.
-    pub(crate) async fn run<F: Future>(self, client: &Client, mut handler: Pin<&mut F>) -> Option<F::Output> {
+    /// Runs `handler`. `None`: its client has left, and it has been dropped.
+    pub(crate) fn run<F: Future>(self, client: &Client, handler: F) -> Attended<'_, F> {
+        Attended { cancels: self == Self::Cancel, client, handler }
+    }
+}
+
+pin_project! {
+    /// A handler and the client that it runs for.
+    pub(crate) struct Attended<'a, F> {
+        cancels: bool,
+        client: &'a Client,
+        #[pin]
+        handler: F,
+    }
+}
+
+impl<F: Future> Future for Attended<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
         // Nobody has to wake this: whoever leaves moves the request to the runtime, which polls it anew.
-        std::future::poll_fn(|cx| {
-            if self == Self::Cancel && client.has_left() {
-                return Poll::Ready(None);
-            }
-            handler.as_mut().poll(cx).map(Some)
-        })
-        .await
+        if *this.cancels && this.client.has_left() {
+            return Poll::Ready(None);
+        }
+        this.handler.poll(cx).map(Some)
     }
 }

@@ -1,7 +1,7 @@
 //! The way of a guarded request, from top to bottom:
 //! key -> fingerprint -> claim (or wait) -> run -> record -> respond.
 
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, header, request, response};
@@ -95,7 +95,7 @@ where
     parts.extensions.insert(Run::new(identity.text, hashed, &lease, Some(&shared.settings)));
     let request = Request::from_parts(parts, RequestBody::whole(body));
 
-    let handler = pin!(catch_panic(async { inner.call(request).await }));
+    let handler = catch_panic(async { inner.call(request).await });
     let Some(ended) = shared.settings.on_disconnect.run(&asked.client, handler).await else {
         let outcome = fail(lease).await;
         let mut response = Rejection::OutcomeUnknown.response(asked.dialect); // which nobody gets

@@ -139,6 +139,11 @@ impl<B: Backend> Lease<B> {
             self.tell(record.clone());
             return Some(Ownership::Held);
         }
+        if self.run.is_doubted() && matches!(verdict, Verdict::Complete(_)) {
+            // Perhaps there is another record already, which would stay.
+            self.observer().unsettled(&self.run.key);
+            return None;
+        }
         // A run that has sent its release no longer takes the key for its own.
         let _told_when_answered = matches!(verdict, Verdict::Release).then(|| self.protocol.part(&self.run));
         loop {

@@ -26,8 +26,8 @@ pub(crate) struct LiveRun {
     state: Mutex<State>,
     lost: AtomicBool,
     word: LastWord,
-    /// What the handler has stored itself.
-    committed: OnceLock<Record>,
+    /// What the handler has stored itself. `None`: nobody knows whether it has.
+    committed: OnceLock<Option<Record>>,
 }
 
 #[derive(Debug)]
@@ -103,15 +103,25 @@ impl LiveRun {
     /// The handler has stored this record, in the transaction of its effects: its run has ended.
     #[cfg(feature = "postgres")]
     pub(crate) fn commit(&self, record: Record) {
-        let _ = self.committed.set(record); // the first is the one that was stored
+        let _ = self.committed.set(Some(record)); // the first is the one that was stored
+    }
+
+    /// The handler has tried to, and nobody knows what came of it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn doubt(&self) {
+        let _ = self.committed.set(None);
     }
 
     pub(crate) fn is_committed(&self) -> bool {
-        self.committed.get().is_some()
+        self.committed().is_some()
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        matches!(self.committed.get(), Some(None))
     }
 
     pub(super) fn committed(&self) -> Option<&Record> {
-        self.committed.get()
+        self.committed.get()?.as_ref()
     }
 
     #[cfg(feature = "postgres")]

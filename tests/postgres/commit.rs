@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, routing::post};
+use axum::{Router, body::Body, response::IntoResponse, routing::post};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::{sync::Semaphore, time::sleep};
@@ -21,7 +21,7 @@ use tower_idempotency::{
 };
 
 use crate::{
-    behaviour::support::{Answer, Client, created, payment, serve},
+    behaviour::support::{Answer, Client, created, payment, serve, until_some},
     servers::order,
     support::{Fate, LONG, Proxy, SHARED, Server, backend_at, fresh_table},
 };
@@ -275,6 +275,31 @@ async fn a_commit_that_is_late_is_waited_for() {
     pay(&client, "order-1").await.assert_is_first_of(1);
     assert!(proxy.count(is_verification) > 1);
     pay(&client, "order-1").await.assert_is_replay_of(1);
+    assert_eq!((bank.runs(), bank.entries().await), (1, 1));
+}
+
+/// Whatever the handler answers then is not what duplicates will get, should the transaction be committed after all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_answer_in_doubt_is_not_said_to_be_stored() {
+    let proxy = first_commit(&SHARED, Fate::Delay(Duration::from_millis(500))).await;
+    let bank = Bank::over(proxy.pool(3)).await;
+    let impatient = {
+        let bank = bank.clone();
+        move |run: Run| async move {
+            let booked = tokio::time::timeout(Duration::from_millis(200), bank.book(&run)).await;
+            booked.map_or_else(|_elapsed| StatusCode::GATEWAY_TIMEOUT.into_response(), Result::unwrap)
+        }
+    };
+    let layer = bank.layer().record(RecordPolicy::everything()).lease(Duration::from_secs(1));
+    let client = Client::http1(serve(Router::new().route("/payments", post(impatient)).layer(layer)).await);
+    let first = pay(&client, "order-1").await;
+    assert_eq!(first.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(first.headers["idempotency-stored"], "false");
+    let last = until_some("the commit has arrived", async || {
+        let answer = pay(&client, "order-1").await;
+        (answer.status == StatusCode::CREATED).then_some(answer)
+    });
+    last.await.assert_is_replay_of(1);
     assert_eq!((bank.runs(), bank.entries().await), (1, 1));
 }
 

@@ -15,7 +15,11 @@ use super::{
     connection::ask,
     failure::is_settled,
 };
-use crate::{BackendError, Record, ResponseBody, Run, error::BoxError, protocol::persist};
+use crate::{
+    BackendError, Record, ResponseBody, Run,
+    error::BoxError,
+    protocol::{LiveRun, persist},
+};
 
 /// For how long it is asked what came of a COMMIT that was not answered: a server that was restarted is back by then.
 const INQUIRY: Duration = Duration::from_secs(30);
@@ -136,12 +140,15 @@ impl PostgresBackend {
         }
         // Rolled back when it is dropped.
         self.write(&mut transaction, run, &record).await?;
-        if let Err(error) = in_time(self.timeout, transaction.commit()).await {
-            let committed = !is_settled(&error) && self.has_committed(run).await.map_err(CommitError::Unknown)?;
-            if !committed {
-                return Err(error.into());
+        let doubt = Doubt(Some(run.live()));
+        let committed = match in_time(self.timeout, transaction.commit()).await {
+            Err(error) if is_settled(&error) || !self.has_committed(run).await.map_err(CommitError::Unknown)? => {
+                Err(error)
             }
-        }
+            _ => Ok(()),
+        };
+        doubt.end();
+        committed?;
         run.live().commit(record);
         Ok(())
     }
@@ -172,6 +179,23 @@ impl PostgresBackend {
             || query(&self.statements.verify).bind(key.as_bytes().as_slice()).bind(token.as_bytes().as_slice());
         let row = persist(INQUIRY, self.timeout, || ask(&self.owner, self.timeout, verify)).await?;
         row.map_or(Ok(false), |row| row.try_get("committed").map_err(BackendError::corrupt))
+    }
+}
+
+/// Until it is over nobody knows whether a run has committed, which the run is told when this is dropped before.
+struct Doubt<'a>(Option<&'a LiveRun>);
+
+impl Doubt<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.0 {
+            run.doubt();
+        }
     }
 }
 

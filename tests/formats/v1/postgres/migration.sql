@@ -11,5 +11,10 @@ CREATE TABLE IF NOT EXISTS "idempotency" (
     -- From then on the row is as good as absent.
     expires_at timestamptz NOT NULL
 );
--- For the clean-up.
-CREATE INDEX IF NOT EXISTS "idempotency_expires_at" ON "idempotency" (expires_at);
+-- For the clean-up. Where it exists it is not mentioned: CREATE INDEX waits for all who write into the table before it
+-- looks, and all who write later wait behind it.
+DO $$ BEGIN
+    IF to_regclass('"idempotency_expires_at"') IS NULL THEN
+        CREATE INDEX IF NOT EXISTS "idempotency_expires_at" ON "idempotency" (expires_at);
+    END IF;
+END $$;
