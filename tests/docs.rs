@@ -213,13 +213,28 @@ fn every_row_of_the_security_page_names_tests_that_exist() {
     let untested: Vec<_> = rows.iter().filter(|row| linked_functions(row).next().is_none()).collect();
     assert!(untested.is_empty(), "rows without a test: {untested:#?}");
     assert!(rows.len() > 50, "only {} rows were found", rows.len());
+    assert_eq!(missing_functions(&page), [""; 0], "tests that do not exist");
+}
 
+#[test]
+fn every_promise_of_the_reliability_page_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let (_, promises) = page.split_once("| promise | shown by |\n").expect("the table of promises");
+    let rows: Vec<_> = promises.lines().skip(1).take_while(|line| line.starts_with("| ")).collect();
+    let untested: Vec<_> = rows.iter().filter(|row| linked_functions(row).next().is_none()).collect();
+    assert!(untested.is_empty(), "promises without a test: {untested:#?}");
+    assert!(rows.len() > 10, "only {} promises were found", rows.len());
+    assert_eq!(missing_functions(&page), [""; 0], "tests that do not exist");
+}
+
+/// Functions that a page in `docs/` links to, and that are not in the file which it names.
+fn missing_functions(page: &str) -> Vec<&str> {
     let defines = |name: &str, file: &str| {
         let text = fs::read_to_string(root().join("docs").join(file)).unwrap_or_default();
         text.contains(&format!("fn {name}("))
     };
-    let missing: Vec<_> = page.lines().flat_map(linked_functions).filter(|(name, file)| !defines(name, file)).collect();
-    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+    let linked = page.lines().flat_map(linked_functions);
+    linked.filter(|(name, file)| !defines(name, file)).map(|(name, _)| name).collect()
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn every_world_holds_the_invariants() {
     });
     let sum = sum.into_inner().expect("no thread has panicked");
     println!("{sum:?}");
-    assert!(worlds < 30 || sum.lost > 0 && sum.not_stored > 0, "nothing was put to the test: {sum:?}");
+    // Of 300 worlds each does some harm.
+    assert!(worlds < 300 || sum.lost > 0 && sum.not_stored > 0, "nothing was put to the test: {sum:?}");
 }
 
 /// Plays worlds until they are all played, or one is broken.
