@@ -148,7 +148,7 @@ fn key() -> Key {
 /// Another node claims the key for the request that `fingerprint` stands for.
 async fn claim_elsewhere(backend: &Remote, fingerprint: &str) -> Token {
     let token = Token::random();
-    let claim = backend.inner().memory.claim(&key(), token, &Fingerprint::of(fingerprint), LEASE).await.unwrap();
+    let claim = backend.inner().backend.claim(&key(), token, &Fingerprint::of(fingerprint), LEASE).await.unwrap();
     assert_eq!(claim, Claim::Acquired);
     token
 }
@@ -462,7 +462,7 @@ async fn nobody_waits_longer_for_claims_that_are_dropped_one_after_another() {
 async fn when_a_lease_is_lost_the_next_duplicate_asks_at_once() {
     let (backend, node) = setup();
     let first = node.hold().await;
-    assert!(backend.inner().memory.remove(&key()).await.unwrap());
+    assert!(backend.inner().backend.remove(&key()).await.unwrap());
     sleep(LEASE / 4).await;
     assert_eq!(node.answer("one").await, CONFLICT, "it is not known before the next renewal");
     sleep(LEASE / 6).await;
@@ -551,7 +551,7 @@ async fn a_conflict_is_shared_only_with_those_who_came_before_the_claim_was_sent
     let reply = backend.hold_reply(Command::Claim);
     let first = claim(&protocol, "one");
     reply.arrived().await;
-    backend.inner().memory.release(&key(), elsewhere).await.unwrap();
+    backend.inner().backend.release(&key(), elsewhere).await.unwrap();
     let second = claim(&protocol, "one"); // whose client may have seen the release
     settle().await;
     reply.open();
@@ -690,7 +690,7 @@ mod waiters {
         let first = node.hold().await;
         let waiter = node.send("one");
         settle().await;
-        assert!(backend.inner().memory.remove(&key()).await.unwrap());
+        assert!(backend.inner().backend.remove(&key()).await.unwrap());
         node.handler.arrived(2).await;
         node.handler.open_all();
         assert_eq!(waiter.await.unwrap(), Answer::Own(StatusCode::OK));
@@ -716,7 +716,7 @@ mod waiters {
         let first = node.hold().await;
         let waiter = node.send("one");
         settle().await;
-        assert!(backend.inner().memory.remove(&key()).await.unwrap());
+        assert!(backend.inner().backend.remove(&key()).await.unwrap());
         claim_elsewhere(&backend, "another request").await;
         node.handler.open_all();
         assert_eq!(waiter.await.unwrap(), Answer::Refused(Rejection::Mismatch));

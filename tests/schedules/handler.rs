@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::backend::Gates;
+use crate::gates::Gates;
 
 /// One run.
 #[derive(Debug, Clone, Copy)]

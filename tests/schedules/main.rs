@@ -5,10 +5,12 @@
 #![cfg(all(feature = "memory", feature = "test-util"))]
 #![allow(clippy::print_stdout, reason = "the seeds are the point")]
 
-mod backend;
+mod gates;
 mod handler;
 mod invariants;
 mod schedule;
+#[path = "../support/way.rs"]
+mod way;
 
 use std::{
     env,

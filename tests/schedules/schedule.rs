@@ -22,8 +22,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::{IdempotencyLayer, MemoryBackend, Rejection};
 
 use crate::{
-    backend::{Gated, Gates},
+    gates::Gates,
     handler::{Ledger, handle},
+    way::Behind,
 };
 
 /// Longer than any schedule.
@@ -66,7 +67,7 @@ impl Wake for Woken {
     }
 }
 
-type Layered = IdempotencyLayer<Gated>;
+type Layered = IdempotencyLayer<Behind<Gates, MemoryBackend>>;
 
 struct Player {
     dice: StdRng,
@@ -100,7 +101,7 @@ pub(crate) async fn play(seed: u64) -> Aftermath {
 /// One or two nodes over one backend.
 fn layers(dice: &mut StdRng, gates: &Gates, at_most_once: bool) -> Vec<Layered> {
     let memory = MemoryBackend::with_limits(64, 1 << 16);
-    let backend = Gated { memory, gates: gates.clone(), local: dice.random_bool(0.5) };
+    let backend = Behind { way: gates.clone(), backend: memory, local: dice.random_bool(0.5) };
     let wait = dice.random_bool(0.6).then(|| Duration::from_secs(10));
     let layer = || {
         let layer = IdempotencyLayer::new(backend.clone()).lease(LEASE);

@@ -1,10 +1,11 @@
 //! A node: a layer with a way to the backend that stands still with it.
 
-use tower_idempotency::{BackendFailure, BoxBackend, CachedBackend, IdempotencyLayer, MemoryBackend};
+use tower_idempotency::{Backend, BackendFailure, BoxBackend, CachedBackend, IdempotencyLayer, MemoryBackend};
 
 use crate::{
+    distant::way::Behind,
     history::{History, LIMIT},
-    stall::{Pulse, Wire},
+    stall::Pulse,
     world::Faulty,
 };
 
@@ -17,7 +18,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(history: &History, node: usize, backend: &Faulty) -> Self {
         let pulse = Pulse::default();
-        let wire = Wire { pulse: pulse.clone(), backend: backend.clone() };
+        let wire = Behind { way: pulse.clone(), backend: backend.clone(), local: backend.is_local() };
         let backend = if history.nodes[node].caches {
             BoxBackend::new(CachedBackend::new(MemoryBackend::with_limits(1024, 1 << 20), wire))
         } else {

@@ -6,11 +6,9 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
-use tokio::time::Instant;
-use tower_idempotency::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Record, Token};
+use crate::distant::way::Way;
 
 /// Whether a node stands still.
 #[derive(Debug, Clone, Default)]
@@ -58,57 +56,11 @@ impl Pulse {
 }
 
 /// A node's way to the backend.
-#[derive(Debug)]
-pub(crate) struct Wire<B> {
-    pub(crate) pulse: Pulse,
-    pub(crate) backend: B,
-}
-
-impl<B: Backend> Wire<B> {
-    async fn send<T>(&self, command: impl Future<Output = T>) -> T {
-        self.pulse.beats().await;
+impl Way for Pulse {
+    async fn there_and_back<T: Send>(&self, command: impl Future<Output = T> + Send) -> T {
+        self.beats().await;
         let answer = command.await;
-        self.pulse.beats().await;
+        self.beats().await;
         answer
-    }
-}
-
-impl<B: Backend> Backend for Wire<B> {
-    async fn claim(&self, key: &Key, token: Token, of: &Fingerprint, lease: Duration) -> Result<Claim, BackendError> {
-        self.send(self.backend.claim(key, token, of, lease)).await
-    }
-
-    async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
-        self.send(self.backend.renew(key, token, lease)).await
-    }
-
-    async fn complete(
-        &self,
-        key: &Key,
-        token: Token,
-        record: &Record,
-        retention: Duration,
-    ) -> Result<Ownership, BackendError> {
-        self.send(self.backend.complete(key, token, record, retention)).await
-    }
-
-    async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
-        self.send(self.backend.release(key, token)).await
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {
-        self.send(self.backend.get(key)).await
-    }
-
-    async fn remove(&self, key: &Key) -> Result<bool, BackendError> {
-        self.send(self.backend.remove(key)).await
-    }
-
-    async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
-        self.send(self.backend.wait(key, deadline)).await
-    }
-
-    fn is_local(&self) -> bool {
-        self.backend.is_local()
     }
 }
