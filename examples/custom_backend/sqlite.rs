@@ -7,9 +7,8 @@ use tower_idempotency::{
     Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Key, Ownership, Record, Token,
 };
 
-const TABLE: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-    CREATE TABLE IF NOT EXISTS idempotency (
-        key BLOB PRIMARY KEY, token BLOB NOT NULL, fingerprint BLOB NOT NULL, record BLOB, deadline REAL NOT NULL)";
+const TABLE: &str = "PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS idempotency (key BLOB
+    PRIMARY KEY, token BLOB NOT NULL, fingerprint BLOB NOT NULL, record BLOB, deadline REAL NOT NULL); COMMIT";
 const STORE: &str = "REPLACE INTO idempotency SELECT ?1, ?2, ?3, ?4, unixepoch('subsec') + ?5 WHERE NOT EXISTS (
     SELECT * FROM idempotency WHERE key = ?1 AND deadline > unixepoch('subsec')
     AND NOT (?4 IS NOT NULL AND token = ?2 AND record IS NULL))";
@@ -27,6 +26,7 @@ impl SqliteBackend {
     pub(crate) fn open(path: impl AsRef<Path>) -> Answer<Self> {
         let connection = Connection::open(path).map_err(backend_error)?;
         connection.execute_batch(TABLE).map_err(backend_error)?;
+        let _ = connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL"); // or another just has
         Ok(Self { connection: Arc::new(Mutex::new(connection)), crowd: Mutex::default() })
     }
 
