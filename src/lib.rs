@@ -60,6 +60,7 @@ pub mod protocol;
 mod protocol;
 mod reading;
 mod record;
+#[cfg(feature = "postgres")]
 mod recorder;
 mod rejection;
 mod run;

@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "postgres")]
+use crate::recorder::Recorder;
 use crate::{
     Backend, Key, Token,
     header_key::KeyText,
     protocol::{Lease, LiveRun, Word},
-    recorder::Recorder,
     settings::Settings,
 };
 
@@ -45,19 +46,26 @@ pub struct Run {
     by_body: bool,
     live: Arc<LiveRun>,
     /// For backends with transactions.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
+    #[cfg(feature = "postgres")]
     recorder: Recorder,
 }
 
 impl Run {
     /// The run under `lease`. That of a request has the `settings` of its layer.
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
     pub(crate) fn new<B: Backend>(
         text: KeyText,
         by_body: bool,
         lease: &Lease<B>,
         settings: Option<&Arc<Settings>>,
     ) -> Self {
-        Self { text, by_body, live: Arc::clone(lease.run()), recorder: Recorder::new(settings, lease.retention()) }
+        Self {
+            text,
+            by_body,
+            live: Arc::clone(lease.run()),
+            #[cfg(feature = "postgres")]
+            recorder: Recorder::new(settings, lease.retention()),
+        }
     }
 
     /// The key as the client means it: 1 to 255 visible ASCII characters, without the quotes it may have sent.

@@ -60,6 +60,7 @@ impl<B: Backend> Lease<B> {
         self
     }
 
+    #[cfg(feature = "postgres")]
     pub(crate) fn retention(&self) -> Duration {
         self.retention
     }
