@@ -27,7 +27,7 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use self::lines::{put_lines, size_of_lines, take, take_lines};
+use self::lines::{Reader, measure_lines, put_lines};
 use crate::{Fingerprint, capture::declared_length};
 
 const VERSION: u8 = 1;
@@ -118,11 +118,12 @@ pub(crate) fn encode_response(
 ) -> Option<Bytes> {
     let header_lines = || headers.iter().filter(|(name, _)| keeps(name));
     let trailer_lines = || trailers.into_iter().flatten().filter(|(name, _)| keeps(name));
-    let size = 6 + size_of_lines(header_lines()) + size_of_lines(trailer_lines()) + body.len();
-    let mut out = preamble(RESPONSE, fingerprint, size);
+    let (header_count, header_size) = measure_lines(header_lines());
+    let (trailer_count, trailer_size) = measure_lines(trailer_lines());
+    let mut out = preamble(RESPONSE, fingerprint, 6 + header_size + trailer_size + body.len());
     out.put_u16(status.as_u16());
-    out.put_u16(count(header_lines().count())?);
-    out.put_u16(trailers.map_or(Some(NO_TRAILERS), |_| count(trailer_lines().count()))?);
+    out.put_u16(count(header_count)?);
+    out.put_u16(trailers.map_or(Some(NO_TRAILERS), |_| count(trailer_count))?);
     put_lines(&mut out, header_lines())?;
     put_lines(&mut out, trailer_lines())?;
     out.put_slice(body);
@@ -138,31 +139,31 @@ pub(crate) fn fingerprint(record: &[u8]) -> Fingerprint {
 
 /// Reads a whole record. Nothing of the body is copied.
 pub(crate) fn decode(record: &Bytes) -> Result<Content, DecodeError> {
-    let mut rest = record.clone();
-    let [version, kind] = take(&mut rest, 2)?[..] else { return Err(DecodeError(Problem::Truncated)) };
+    let mut reader = Reader::new(record);
+    let [version, kind] = *reader.take(2)? else { return Err(DecodeError(Problem::Truncated)) };
     if version != VERSION {
         return Err(DecodeError(Problem::Version(version)));
     }
-    take(&mut rest, Fingerprint::LEN)?;
+    reader.take(Fingerprint::LEN)?;
     match kind {
-        TOMBSTONE => at_end(&rest, Content::Tombstone),
-        OUTCOME_UNKNOWN => at_end(&rest, Content::OutcomeUnknown),
-        VALUE => Ok(Content::Value(rest)),
-        RESPONSE => decode_response(rest).map(Content::Response),
+        TOMBSTONE => at_end(&reader, Content::Tombstone),
+        OUTCOME_UNKNOWN => at_end(&reader, Content::OutcomeUnknown),
+        VALUE => Ok(Content::Value(reader.rest())),
+        RESPONSE => decode_response(reader).map(Content::Response),
         kind => Err(DecodeError(Problem::Kind(kind))),
     }
 }
 
-fn decode_response(mut rest: Bytes) -> Result<Recorded, DecodeError> {
-    let mut counts = take(&mut rest, 6)?;
+fn decode_response(mut reader: Reader<'_>) -> Result<Recorded, DecodeError> {
+    let mut counts = reader.take(6)?;
     let status = StatusCode::from_u16(counts.get_u16()).map_err(|_| DecodeError(Problem::Status))?;
     let headers = counts.get_u16();
     let trailers = counts.get_u16();
     let recorded = Recorded {
         status,
-        headers: take_lines(&mut rest, headers)?,
-        trailers: if trailers == NO_TRAILERS { None } else { Some(take_lines(&mut rest, trailers)?) },
-        body: rest,
+        headers: reader.take_lines(headers)?,
+        trailers: if trailers == NO_TRAILERS { None } else { Some(reader.take_lines(trailers)?) },
+        body: reader.rest(),
     };
     if recorded.has_another_length_than_it_says() { Err(DecodeError(Problem::Length)) } else { Ok(recorded) }
 }
@@ -177,8 +178,8 @@ impl Recorded {
     }
 }
 
-fn at_end(rest: &Bytes, content: Content) -> Result<Content, DecodeError> {
-    if rest.is_empty() { Ok(content) } else { Err(DecodeError(Problem::TrailingBytes)) }
+fn at_end(reader: &Reader<'_>, content: Content) -> Result<Content, DecodeError> {
+    if reader.remaining() == 0 { Ok(content) } else { Err(DecodeError(Problem::TrailingBytes)) }
 }
 
 fn preamble(kind: u8, fingerprint: &Fingerprint, further: usize) -> BytesMut {

@@ -11,14 +11,13 @@ const SENSITIVE: u8 = 0x80;
 /// A header or trailer line.
 type Line<'a> = (&'a HeaderName, &'a HeaderValue);
 
-/// Exact, so that encoding allocates once and a stored record carries no slack.
-pub(super) fn size_of_lines<'a>(lines: impl Iterator<Item = Line<'a>>) -> usize {
-    lines
-        .map(|(name, value)| {
-            let literal = if names::code(name).is_some() { 0 } else { size_of_prefixed(name.as_str().len()) };
-            1 + literal + size_of_prefixed(value.len())
-        })
-        .sum()
+/// How many lines there are, and how many bytes they take. Exact, so that encoding allocates once and a stored record
+/// carries no slack.
+pub(super) fn measure_lines<'a>(lines: impl Iterator<Item = Line<'a>>) -> (usize, usize) {
+    lines.fold((0, 0), |(count, size), (name, value)| {
+        let literal = if names::code(name).is_some() { 0 } else { size_of_prefixed(name.as_str().len()) };
+        (count + 1, size + 1 + literal + size_of_prefixed(value.len()))
+    })
 }
 
 fn size_of_prefixed(length: usize) -> usize {
@@ -41,22 +40,71 @@ pub(super) fn put_lines<'a>(out: &mut BytesMut, lines: impl Iterator<Item = Line
     Some(())
 }
 
-pub(super) fn take_lines(rest: &mut Bytes, count: u16) -> Result<HeaderMap, DecodeError> {
-    // A line takes two bytes at least, so a forged count cannot ask for more than the input justifies.
-    // Room for one more: a replay is marked.
-    let mut lines = HeaderMap::with_capacity(usize::from(count).min(rest.len() / 2) + 1);
-    for _ in 0..count {
-        let first = take(rest, 1)?[0];
-        let name = match first & !SENSITIVE {
-            0 => HeaderName::from_lowercase(&take_prefixed(rest)?).map_err(|_| DecodeError(Problem::Name))?,
-            code => names::name(code).ok_or(DecodeError(Problem::Name))?,
-        };
-        let value = take_prefixed(rest)?;
-        let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| DecodeError(Problem::Value))?;
-        value.set_sensitive(first & SENSITIVE != 0);
-        lines.try_append(name, value).map_err(|_| DecodeError(Problem::Length))?;
+/// What is left to read of a record. Only what outlives the reading shares the record's memory: to count a reference costs
+/// more than to read a number.
+pub(super) struct Reader<'a> {
+    record: &'a Bytes,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(record: &'a Bytes) -> Self {
+        Self { record, at: 0 }
     }
-    Ok(lines)
+
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let taken = self.record[self.at..].get(..length).ok_or(DecodeError(Problem::Truncated))?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    pub(super) fn remaining(&self) -> usize {
+        self.record.len() - self.at
+    }
+
+    pub(super) fn rest(self) -> Bytes {
+        self.record.slice(self.at..)
+    }
+
+    pub(super) fn take_lines(&mut self, count: u16) -> Result<HeaderMap, DecodeError> {
+        // A line takes two bytes at least, so a forged count cannot ask for more than the input justifies.
+        // Room for one more: a replay is marked.
+        let mut lines = HeaderMap::with_capacity(usize::from(count).min(self.remaining() / 2) + 1);
+        for _ in 0..count {
+            let first = self.take(1)?[0];
+            let name = match first & !SENSITIVE {
+                0 => {
+                    let length = self.take_length()?;
+                    HeaderName::from_lowercase(self.take(length)?).map_err(|_| DecodeError(Problem::Name))?
+                }
+                code => names::name(code).ok_or(DecodeError(Problem::Name))?,
+            };
+            let length = self.take_length()?;
+            self.take(length)?;
+            let value = self.record.slice(self.at - length..self.at);
+            let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| DecodeError(Problem::Value))?;
+            value.set_sensitive(first & SENSITIVE != 0);
+            lines.try_append(name, value).map_err(|_| DecodeError(Problem::Length))?;
+        }
+        Ok(lines)
+    }
+
+    /// A varint that is the length of what follows.
+    fn take_length(&mut self) -> Result<usize, DecodeError> {
+        let mut value = 0_u32;
+        for shift in [0, 7, 14, 21, 28] {
+            let byte = self.take(1)?[0];
+            let bits = u32::from(byte & 0x7f);
+            if bits > u32::MAX >> shift || (byte == 0 && shift > 0) {
+                break; // more than 32 bits, or not the shortest form
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return usize::try_from(value).map_err(|_| DecodeError(Problem::Length));
+            }
+        }
+        Err(DecodeError(Problem::Length))
+    }
 }
 
 fn put_prefixed(out: &mut BytesMut, bytes: &[u8]) -> Option<()> {
@@ -68,29 +116,4 @@ fn put_prefixed(out: &mut BytesMut, bytes: &[u8]) -> Option<()> {
     out.put_u8(length.to_le_bytes()[0]);
     out.put_slice(bytes);
     Some(())
-}
-
-fn take_prefixed(rest: &mut Bytes) -> Result<Bytes, DecodeError> {
-    let length = take_varint(rest)?;
-    take(rest, usize::try_from(length).map_err(|_| DecodeError(Problem::Length))?)
-}
-
-fn take_varint(rest: &mut Bytes) -> Result<u32, DecodeError> {
-    let mut value = 0_u32;
-    for shift in [0, 7, 14, 21, 28] {
-        let byte = take(rest, 1)?[0];
-        let bits = u32::from(byte & 0x7f);
-        if bits > u32::MAX >> shift || (byte == 0 && shift > 0) {
-            break; // more than 32 bits, or not the shortest form
-        }
-        value |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(DecodeError(Problem::Length))
-}
-
-pub(super) fn take(rest: &mut Bytes, length: usize) -> Result<Bytes, DecodeError> {
-    if rest.len() < length { Err(DecodeError(Problem::Truncated)) } else { Ok(rest.split_to(length)) }
 }

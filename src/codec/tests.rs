@@ -83,7 +83,7 @@ fn encoding_allocates_exactly_what_it_fills() {
     }
     let mut lines = BytesMut::new();
     put_lines(&mut lines, headers.iter()).unwrap();
-    assert_eq!(size_of_lines(headers.iter()), lines.len());
+    assert_eq!(measure_lines(headers.iter()), (headers.len(), lines.len()));
 }
 
 /// A store that keeps a million records keeps no slack with them.
