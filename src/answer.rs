@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Extensions, Response};
 use http_body::Body;
 
 use crate::{
     Outcome, Record, Rejection, ResponseBody, codec::Content, policy, protocol::Refusal, rejection::Dialect,
-    settings::Settings,
+    settings::Settings, whole::Whole,
 };
 
 /// Makes the answer that is sent from the answer that the layer would give.
@@ -23,14 +23,14 @@ impl Settings {
         let Some(document) = response.body().as_whole() else { return response };
         let mut answer = wording(rejection, response.map(|_| document));
         answer.extensions_mut().insert(rejection);
-        answer.map(|body| ResponseBody::whole(body, None))
+        answer.map(|body| ResponseBody::whole(Whole::new(body, None)))
     }
 }
 
-/// The answer to a request that does not run.
-pub(crate) fn answer<ResBody>(refusal: Refusal, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
+/// The answer to a request that does not run. `room` are empty extensions to be its own.
+pub(crate) fn answer<ResBody>(refusal: Refusal, dialect: Dialect, room: Extensions) -> Response<ResponseBody<ResBody>> {
     match refusal {
-        Refusal::Replay(record) => replay(&record, dialect),
+        Refusal::Replay(record) => replay(&record, dialect, room),
         Refusal::InProgress => Rejection::InProgress.response(dialect),
         Refusal::Mismatch => Rejection::Mismatch.response(dialect),
         Refusal::CredentialsDiffer => Rejection::CredentialsDiffer.response(dialect),
@@ -43,12 +43,13 @@ pub(crate) fn answer<ResBody>(refusal: Refusal, dialect: Dialect) -> Response<Re
 }
 
 /// The first response, once more.
-pub(crate) fn replay<ResBody>(record: &Record, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
+pub(crate) fn replay<ResBody>(record: &Record, dialect: Dialect, room: Extensions) -> Response<ResponseBody<ResBody>> {
     match record.content() {
         Ok(Content::Response(recorded)) => {
-            let mut response = Response::new(ResponseBody::whole(recorded.body, recorded.trailers));
+            let mut response = Response::new(ResponseBody::whole(Whole::new(recorded.body, recorded.trailers)));
             *response.status_mut() = recorded.status;
             *response.headers_mut() = recorded.headers;
+            *response.extensions_mut() = room;
             policy::mark_replayed(response.headers_mut());
             response.extensions_mut().insert(Outcome::Replayed);
             response

@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -87,8 +86,8 @@ impl<B> ResponseBody<B> {
         Self { kind: ResponseKind::Untouched { body } }
     }
 
-    pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { kind: ResponseKind::Whole { whole: Whole { data, trailers } } }
+    pub(crate) fn whole(whole: Whole) -> Self {
+        Self { kind: ResponseKind::Whole { whole } }
     }
 
     /// The data of a body that the layer has read or made.

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header, response};
+use http::{HeaderMap, Method, StatusCode, header, response};
 use http_body::Body;
 
 use crate::{
@@ -86,7 +86,6 @@ pub(crate) fn whole_response(
     parts: &response::Parts,
     whole: &Whole,
 ) -> Record {
-    let keeps = |name: &HeaderName| policy.keeps(&parts.headers, name);
-    Record::response(fingerprint, parts, keeps, &whole.data, whole.trailers.as_ref())
+    Record::response(fingerprint, parts, policy.keeps(&parts.headers), &whole.data, whole.trailers())
         .unwrap_or_else(|| Record::tombstone(fingerprint))
 }

@@ -38,9 +38,10 @@ pub enum OnDisconnect {
 }
 
 impl OnDisconnect {
-    /// Runs `handler`. `None`: its client has left, and it has been dropped.
-    pub(crate) fn run<F: Future>(self, client: &Client, handler: F) -> Attended<'_, F> {
-        Attended { cancels: self == Self::Cancel, client, handler }
+    /// Runs `handler`. `None`: its client has left, and it has been dropped, or was not called.
+    pub(crate) fn run<F: Future>(self, client: &Client, handler: impl FnOnce() -> F) -> Attended<'_, F> {
+        let cancels = self == Self::Cancel;
+        Attended { cancels, client, handler: (!cancels || !client.has_left()).then(handler) }
     }
 }
 
@@ -50,7 +51,7 @@ pin_project! {
         cancels: bool,
         client: &'a Client,
         #[pin]
-        handler: F,
+        handler: Option<F>,
     }
 }
 
@@ -63,6 +64,6 @@ impl<F: Future> Future for Attended<'_, F> {
         if *this.cancels && this.client.has_left() {
             return Poll::Ready(None);
         }
-        this.handler.poll(cx).map(Some)
+        this.handler.as_pin_mut().map_or(Poll::Ready(None), |handler| handler.poll(cx).map(Some))
     }
 }

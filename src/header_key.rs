@@ -27,9 +27,9 @@ impl KeyText {
     }
 
     pub(crate) fn in_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Rejection> {
-        // The common case first: without a key no iterator is made.
-        let Some(value) = headers.get(name) else { return Ok(None) };
-        if headers.get_all(name).iter().nth(1).is_some() {
+        let mut lines = headers.get_all(name).iter();
+        let Some(value) = lines.next() else { return Ok(None) };
+        if lines.next().is_some() {
             return Err(Rejection::KeyAmbiguous);
         }
         Self::parse(value).map(Some).ok_or(Rejection::KeyInvalid)

@@ -15,16 +15,20 @@ use crate::{Backend, protocol::Lease};
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-/// Runs `future` and returns its panic as an error.
-pub(crate) fn catch_panic<F: Future>(future: F) -> CatchPanic<F> {
-    CatchPanic { future }
+/// Runs what `start` begins, and returns its panic as an error.
+pub(crate) fn catch_panic<F: Future>(start: impl FnOnce() -> F) -> CatchPanic<F> {
+    // What `start` has captured is not touched again after a panic, so nothing half-changed in it can be seen.
+    match panic::catch_unwind(panic::AssertUnwindSafe(start)) {
+        Ok(future) => CatchPanic::Begun { future },
+        Err(panic) => CatchPanic::Failed { panic: Some(panic) },
+    }
 }
 
 pin_project! {
-    /// A type of its own, as an `async fn` would keep its argument twice: in its state and where it was passed.
-    pub(crate) struct CatchPanic<F> {
-        #[pin]
-        future: F,
+    #[project = CatchPanicProj]
+    pub(crate) enum CatchPanic<F> {
+        Begun { #[pin] future: F },
+        Failed { panic: Option<Panic> },
     }
 }
 
@@ -32,11 +36,15 @@ impl<F: Future> Future for CatchPanic<F> {
     type Output = Result<F::Output, Panic>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.project().future;
-        // The future is not touched again after a panic, so nothing half-changed in it can be seen.
-        match panic::catch_unwind(panic::AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
+        match self.project() {
+            // Nor is the future.
+            CatchPanicProj::Begun { future } => {
+                match panic::catch_unwind(panic::AssertUnwindSafe(|| future.poll(cx))) {
+                    Ok(poll) => poll.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                }
+            }
+            CatchPanicProj::Failed { panic } => panic.take().map_or(Poll::Pending, |panic| Poll::Ready(Err(panic))),
         }
     }
 }

@@ -55,7 +55,7 @@ impl<B: Backend> Recording<B> {
         let mut copy = BytesMut::new();
         let mut trailers = None;
         loop {
-            let frame = match catch_panic(timeout_at(until, body.frame())).await {
+            let frame = match catch_panic(|| timeout_at(until, body.frame())).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
                 // This ends the task, and with it the channel: the client gets an error.
@@ -90,7 +90,7 @@ impl<B: Backend> Recording<B> {
             let record = match self.lease.run().word() {
                 Some(Word::KeepWithoutBody) => Record::tombstone(&fingerprint),
                 _ => {
-                    let whole = Whole { data, trailers: trailers.clone() };
+                    let whole = Whole::new(data, trailers.clone());
                     whole_response(&self.shared.settings.record, &fingerprint, &self.head, &whole)
                 }
             };

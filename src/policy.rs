@@ -125,12 +125,15 @@ impl RecordPolicy {
         matches!(self.responses, Responses::Final) && grpc::failed_at_end(head, trailers)
     }
 
-    /// Whether a header or a trailer belongs into a record. What the user said last counts.
-    pub(crate) fn keeps(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
-        let said = self.headers.iter().rev().find(|(said, _)| said == name);
-        !belongs_to_a_connection(name)
-            && !is_named_by_connection(headers, name)
-            && said.map_or_else(|| is_kept_by_default(name), |&(_, kept)| kept)
+    /// Whether a header or a trailer of the response with these `headers` belongs into its record. What the user said
+    /// last counts.
+    pub(crate) fn keeps<'a>(&'a self, headers: &'a HeaderMap) -> impl Fn(&HeaderName) -> bool + 'a {
+        let connection = headers.contains_key(header::CONNECTION); // mostly not
+        move |name| {
+            let of_a_connection = belongs_to_a_connection(name) || connection && is_named_by_connection(headers, name);
+            let said = self.headers.iter().rev().find(|(said, _)| said == name);
+            !of_a_connection && said.map_or_else(|| is_kept_by_default(name), |&(_, kept)| kept)
+        }
     }
 }
 
@@ -173,10 +176,12 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
         .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
-/// Takes away markers that are not the layer's own.
+/// Takes away markers that are not the layer's own. A look at all names costs less than to hash two that are not there.
 pub(crate) fn strip_markers(headers: &mut HeaderMap) {
-    headers.remove(REPLAYED);
-    headers.remove(STORED);
+    if headers.keys().any(|name| *name == REPLAYED || *name == STORED) {
+        headers.remove(REPLAYED);
+        headers.remove(STORED);
+    }
 }
 
 /// The trailers in a frame, without markers that are not the layer's own.

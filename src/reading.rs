@@ -108,7 +108,7 @@ where
             },
         }
     }
-    let whole = Whole { data: read.freeze(), trailers };
+    let whole = Whole::new(read.freeze(), trailers);
     Ok(if whole.data.len() > limit { Ahead::Part(whole.data, body) } else { Ahead::Whole(whole) })
 }
 

@@ -55,7 +55,7 @@ impl Run {
         let record = |whole: &Whole| whole_response(&settings.record, &fingerprint, &head, whole);
         // A response to HEAD has no body, whoever sends it.
         let (record, body) = match capture(&Method::POST, &head, body, settings.response_limit).await {
-            Captured::Whole(whole) => (record(&whole), ResponseBody::whole(whole.data, whole.trailers)),
+            Captured::Whole(whole) => (record(&whole), ResponseBody::whole(whole)),
             Captured::HeadOnly(body) => (record(&Whole::default()), ResponseBody::untouched(body)),
             Captured::Unkept(body) | Captured::Stream(body) => {
                 (Record::tombstone(&fingerprint), ResponseBody::untouched(body))

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::{Outcome, ResponseBody, grpc};
+use crate::{Outcome, ResponseBody, grpc, whole::Whole};
 
 /// Why the layer answered a request itself. Found in the extensions of such a response.
 ///
@@ -142,7 +142,8 @@ impl Rejection {
 
     fn problem_document<B>(self) -> Response<ResponseBody<B>> {
         let problem = self.problem();
-        let mut response = Response::new(ResponseBody::whole(Bytes::from_static(problem.document.as_bytes()), None));
+        let mut response =
+            Response::new(ResponseBody::whole(Whole::new(Bytes::from_static(problem.document.as_bytes()), None)));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -155,7 +156,7 @@ impl Rejection {
     /// gRPC clients read nothing but trailers, which stand in the head where there is no message.
     fn trailers_only<B>(self) -> Response<ResponseBody<B>> {
         let problem = self.problem();
-        let mut response = Response::new(ResponseBody::whole(Bytes::new(), None));
+        let mut response = Response::new(ResponseBody::whole(Whole::default()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from_static(problem.grpc));

@@ -69,10 +69,7 @@ where
             admission => admission,
         };
         let (shared, ready) = (Arc::clone(&self.shared), self.take_ready());
-        ResponseFuture::guarded(Guarded::new(|client| async move {
-            let response = flow::guarded(Arc::clone(&shared), ready, admission, parts, body, client).await?;
-            Ok(shared.settings.worded(response))
-        }))
+        ResponseFuture::guarded(Guarded::new(|client| flow::guarded(shared, ready, admission, parts, body, client)))
     }
 }
 

@@ -19,5 +19,6 @@ pub(crate) async fn timely<F: Future>(
     if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
         return Ok(output);
     }
-    timeout_at(limit(), future).await
+    // In memory of its own: a timer would take more room in the state of a request than all else that waits here.
+    Box::pin(timeout_at(limit(), future)).await
 }

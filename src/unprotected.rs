@@ -57,7 +57,7 @@ impl Settings {
 
 /// Runs a request without a claim, and says so.
 pub(crate) async fn unprotected<S, ReqBody, ResBody>(
-    inner: S,
+    inner: &mut S,
     mut parts: request::Parts,
     body: Whole,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
@@ -75,7 +75,7 @@ where
 
 /// Passes on a request that turned out to have no key, once its body has been read.
 pub(crate) async fn pass<S, ReqBody, ResBody>(
-    mut inner: S,
+    inner: &mut S,
     parts: request::Parts,
     body: RequestBody<ReqBody>,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>

@@ -68,8 +68,8 @@ impl WaitingRoom {
 pub(crate) async fn claim<B, S, R>(
     shared: &Shared<B>,
     inner: &mut S,
-    key: Key,
-    fingerprint: Fingerprint,
+    key: &Key,
+    fingerprint: &Fingerprint,
     wait: Option<Duration>,
     client: &Client,
 ) -> Result<Result<Lease<B>, Refusal>, S::Error>
@@ -93,11 +93,11 @@ where
         client.takes_request_along();
         // A ready service may hold what others need, such as a permit: it is given back for the time of the wait.
         *inner = inner.clone();
-        if let Err(refusal) = shared.protocol.until_free(key, fingerprint, until).await {
+        if let Err(refusal) = Box::pin(shared.protocol.until_free(key, fingerprint, until)).await {
             return Ok(Err(refusal));
         }
         // Before the claim: one that waits for its service would keep the key from everybody.
-        match timeout_at(until, poll_fn(|cx| inner.poll_ready(cx))).await {
+        match Box::pin(timeout_at(until, poll_fn(|cx| inner.poll_ready(cx)))).await {
             Ok(ready) => ready?,
             Err(_elapsed) => return Ok(Err(Refusal::InProgress)),
         }

@@ -13,7 +13,8 @@ use crate::policy;
 #[derive(Debug, Default)]
 pub(crate) struct Whole {
     pub(crate) data: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
+    /// In memory of their own: they are rare, and a body is moved often.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// Why a body was not read to its end, with what was read until then, up to the limit.
@@ -24,6 +25,14 @@ pub(crate) enum Unread<E> {
 }
 
 impl Whole {
+    pub(crate) fn new(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { data, trailers: trailers.map(Box::new) }
+    }
+
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
+    }
+
     /// Reads `body` to its end, which may not come after more than `limit` bytes.
     ///
     /// The data of a body of one frame is not copied.
@@ -49,7 +58,7 @@ impl Whole {
                             joined.extend_from_slice(&data);
                         }
                     }
-                    Err(frame) => whole.trailers = policy::trailers(frame),
+                    Err(frame) => whole.trailers = policy::trailers(frame).map(Box::new),
                 },
             }
         }
@@ -69,7 +78,7 @@ impl Whole {
 
     pub(crate) fn next_frame(&mut self) -> Option<Frame<Bytes>> {
         if self.data.is_empty() {
-            self.trailers.take().map(Frame::trailers)
+            self.trailers.take().map(|trailers| Frame::trailers(*trailers))
         } else {
             Some(Frame::data(std::mem::take(&mut self.data)))
         }

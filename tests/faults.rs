@@ -396,7 +396,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_in_time() {
             let backend = FaultyBackend::new(MemoryBackend::new());
             backend.on(Command::Renew).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
             let protocol = Arc::new(Protocol::new(Arc::new(backend.clone()), Terms { lease, ..Terms::default() }));
-            let held = protocol.claim(key(), Fingerprint::of("one")).await.expect("the key is free");
+            let held = protocol.claim(&key(), &Fingerprint::of("one")).await.expect("the key is free");
             assert!(!held.is_lost());
             sleep(lease - lease / 20).await;
             assert_eq!(claim_elsewhere(&backend).await, None);

@@ -158,11 +158,20 @@ fn protocol(backend: &Remote) -> Arc<Protocol<Remote>> {
     Arc::new(Protocol::new(Arc::new(backend.clone()), Terms::default()))
 }
 
+/// A claim of its own key and fingerprint, to be kept before it is awaited.
+async fn claiming<B: Backend>(
+    protocol: &Arc<Protocol<B>>,
+    key: Key,
+    fingerprint: Fingerprint,
+) -> Result<Lease<B>, Refusal> {
+    protocol.claim(&key, &fingerprint).await
+}
+
 type Claiming = JoinHandle<Result<Lease<Remote>, Refusal>>;
 
 fn claim(protocol: &Arc<Protocol<Remote>>, fingerprint: &str) -> Claiming {
     let (protocol, fingerprint) = (Arc::clone(protocol), Fingerprint::of(fingerprint));
-    tokio::spawn(async move { protocol.claim(key(), fingerprint).await })
+    tokio::spawn(async move { protocol.claim(&key(), &fingerprint).await })
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,7 +282,7 @@ async fn a_claim_that_is_dropped_at_any_await_leaves_no_entry() {
         let backend = backend();
         let protocol = protocol(&backend);
         {
-            let mut claiming = pin!(protocol.claim(key(), Fingerprint::of("one")));
+            let mut claiming = pin!(claiming(&protocol, key(), Fingerprint::of("one")));
             for _ in 0..polls {
                 if claiming.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
                     break;
@@ -289,14 +298,14 @@ async fn a_claim_that_is_dropped_at_any_await_leaves_no_entry() {
 async fn a_run_that_is_dropped_leaves_no_entry() {
     let backend = backend();
     let protocol = protocol(&backend);
-    let lease = protocol.claim(key(), Fingerprint::of("one")).await.unwrap();
+    let lease = claiming(&protocol, key(), Fingerprint::of("one")).await.unwrap();
     assert_eq!(protocol.busy_keys(), 1);
     drop(lease);
     assert_eq!(protocol.busy_keys(), 0);
     for polls in 1..10 {
         let fingerprint = Fingerprint::of([polls]);
         let key = Key::new("", [polls]);
-        let lease = protocol.claim(key, fingerprint).await.unwrap();
+        let lease = claiming(&protocol, key, fingerprint).await.unwrap();
         let mut ending = Box::pin(lease.complete(Record::value(&fingerprint, b"done")));
         for _ in 0..polls {
             if ending.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
@@ -346,7 +355,7 @@ async fn the_kind_of_an_error_is_shared() {
 async fn a_claim_that_nobody_works_on_is_not_shared_for_long() {
     let backend = backend();
     let protocol = protocol(&backend);
-    let mut forgotten = pin!(protocol.claim(key(), Fingerprint::of("one")));
+    let mut forgotten = pin!(claiming(&protocol, key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     sleep(PATIENCE / 2).await;
     let began = Instant::now();
@@ -369,7 +378,7 @@ async fn a_claim_that_nobody_works_on_is_not_shared_for_long() {
 async fn a_claim_that_was_replaced_leaves_its_successor_alone() {
     let backend = backend();
     let protocol = protocol(&backend);
-    let mut forgotten = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
+    let mut forgotten = Box::pin(claiming(&protocol, key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     sleep(PATIENCE).await;
     let held = backend.hold(Command::Claim);
@@ -390,7 +399,7 @@ async fn a_claim_that_was_replaced_can_still_lead_to_a_run() {
     let backend = backend();
     let protocol = protocol(&backend);
     backend.on(Command::Claim).next(Fault::DelayRequest(ROUND_TRIP)); // it travels while nobody polls it
-    let mut forgotten = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
+    let mut forgotten = Box::pin(claiming(&protocol, key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     sleep(PATIENCE).await;
     assert!(matches!(claim(&protocol, "one").await.unwrap(), Err(Refusal::InProgress)));
@@ -407,7 +416,7 @@ async fn a_claim_that_was_replaced_can_still_lead_to_a_run() {
 async fn those_who_share_a_claim_that_nobody_works_on_ask_in_the_end() {
     let backend = backend();
     let protocol = protocol(&backend);
-    let mut forgotten = pin!(protocol.claim(key(), Fingerprint::of("one")));
+    let mut forgotten = pin!(claiming(&protocol, key(), Fingerprint::of("one")));
     assert!(forgotten.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     let began = Instant::now();
     let followers: Vec<_> = (0..100).map(|_| claim(&protocol, "one")).collect();
@@ -426,7 +435,7 @@ async fn those_who_share_a_claim_that_nobody_works_on_ask_in_the_end() {
 async fn nobody_shares_one_claim_after_another_that_nobody_works_on() {
     let backend = backend();
     let protocol = protocol(&backend);
-    let mut forgotten = [(); 2].map(|()| Box::pin(protocol.claim(key(), Fingerprint::of("one"))));
+    let mut forgotten = [(); 2].map(|()| Box::pin(claiming(&protocol, key(), Fingerprint::of("one"))));
     assert!(forgotten[0].as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     sleep(PATIENCE / 2).await;
     let follower = claim(&protocol, "one");
@@ -442,7 +451,7 @@ async fn nobody_waits_longer_for_claims_that_are_dropped_one_after_another() {
     let backend = backend();
     let protocol = protocol(&backend);
     let lead = || {
-        let mut claim = Box::pin(protocol.claim(key(), Fingerprint::of("one")));
+        let mut claim = Box::pin(claiming(&protocol, key(), Fingerprint::of("one")));
         assert!(claim.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         claim
     };
@@ -743,8 +752,8 @@ async fn a_backend_in_this_process_is_asked_each_time() {
     assert!(backend.is_local(), "each says what the one inside says");
     let protocol = Arc::new(Protocol::new(Arc::new(backend.clone()), Terms::default()));
     let fingerprint = Fingerprint::of("one");
-    let lease = protocol.claim(key(), fingerprint).await.unwrap();
-    assert!(matches!(protocol.claim(key(), fingerprint).await, Err(Refusal::InProgress)));
+    let lease = claiming(&protocol, key(), fingerprint).await.unwrap();
+    assert!(matches!(claiming(&protocol, key(), fingerprint).await, Err(Refusal::InProgress)));
     assert_eq!((backend.sent(Command::Claim), protocol.busy_keys()), (2, 0));
     assert!(matches!(lease.complete(Record::tombstone(&fingerprint)).await, Completion::Stored));
 }
@@ -767,7 +776,7 @@ async fn when_the_one_that_asks_panics_one_of_the_others_asks() {
     let leader = tokio::spawn({
         let protocol = Arc::clone(&protocol);
         async move {
-            let mut claiming = pin!(protocol.claim(key(), Fingerprint::of("one")));
+            let mut claiming = pin!(claiming(&protocol, key(), Fingerprint::of("one")));
             assert!(claiming.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             yield_now().await;
             panic!("on purpose");

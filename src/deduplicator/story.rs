@@ -57,7 +57,7 @@ where
     };
     let (run, fingerprint) = (Run::new(identity.text, identity.hashed, &lease, None), identity.fingerprint);
     let handled = async { handler(run).await.map(|value| Record::value(&fingerprint, value.as_ref())) };
-    match catch_panic(handled).await {
+    match catch_panic(|| handled).await {
         Ok(Ok(record)) => conclude(lease, record).await,
         Ok(Err(error)) => {
             lease.fail().await;
@@ -74,7 +74,7 @@ async fn claim<B: Backend>(
     wait: Option<Duration>,
     client: &Client,
 ) -> Result<Lease<B>, Refusal> {
-    let Identity { key, fingerprint, .. } = *identity;
+    let Identity { key, fingerprint, .. } = identity;
     let until = Instant::now() + wait.unwrap_or_default();
     loop {
         client.may_leave();
@@ -84,7 +84,7 @@ async fn claim<B: Backend>(
             return claimed;
         }
         client.takes_request_along();
-        protocol.until_free(key, fingerprint, until).await?;
+        Box::pin(protocol.until_free(key, fingerprint, until)).await?;
     }
 }
 

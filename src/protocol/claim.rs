@@ -18,22 +18,23 @@ const ROUNDS: usize = 3;
 
 /// What a claim has come to.
 enum Claimed {
-    Run(LiveRun),
+    Run(Arc<LiveRun>),
     /// Somebody else has the key.
     Taken(Entry),
 }
 
 impl<B: Backend> Protocol<B> {
     /// Claims `key` for a run of the request that `fingerprint` stands for.
-    pub async fn claim(self: &Arc<Self>, key: Key, fingerprint: Fingerprint) -> Result<Lease<B>, Refusal> {
+    pub async fn claim(self: &Arc<Self>, key: &Key, fingerprint: &Fingerprint) -> Result<Lease<B>, Refusal> {
         let counted = Counted::new(&self.census);
         let lead = match &self.busy {
-            Some(busy) => Some(self.meet(busy, key, &fingerprint).await?),
+            // In memory of its own, as it is needed in front of distant backends only.
+            Some(busy) => Some(Box::pin(self.meet(busy, *key, fingerprint)).await?),
             None => None,
         };
         let stopwatch = Stopwatch::start();
         let answer = self.ask(key, fingerprint).await;
-        self.observer.claimed(stopwatch, &key, answer.as_ref().err());
+        self.observer.claimed(stopwatch, key, answer.as_ref().err());
         match answer {
             Ok(Claimed::Run(run)) => {
                 let lease = Lease::begin(self, run, counted);
@@ -42,7 +43,7 @@ impl<B: Backend> Protocol<B> {
             }
             Ok(Claimed::Taken(entry)) => {
                 lead.into_iter().for_each(|lead| lead.tell(News::Found(entry.clone())));
-                Err(refusal(entry, &fingerprint))
+                Err(refusal(entry, fingerprint))
             }
             Err(error) => {
                 lead.into_iter().for_each(|lead| lead.tell(News::Failed(error.kind())));
@@ -74,66 +75,57 @@ impl<B: Backend> Protocol<B> {
     }
 
     /// Claims `key` in the backend.
-    async fn ask(self: &Arc<Self>, key: Key, fingerprint: Fingerprint) -> Result<Claimed, BackendError> {
+    async fn ask(self: &Arc<Self>, key: &Key, fingerprint: &Fingerprint) -> Result<Claimed, BackendError> {
         // Sendings of an earlier token that may reach the backend after all and claim the key for nobody.
         let mut astray = false;
         for _ in 0..ROUNDS {
             let token = Token::random();
+            // The length of the lease counts from the *first* sending of the token: the backend counts from when that
+            // one arrived, which may have been long before the reply to a later one.
             let sent = Instant::now();
             let mut sendings = 0;
             let answer = answered(self.step(), || {
                 sendings += 1;
-                self.backend.claim(&key, token, &fingerprint, self.terms.lease)
+                B::claim(&self.backend, key, token, fingerprint, self.terms.lease)
             });
             match answer.await {
-                Ok(Claim::Acquired) => match self.entitle(key, token, fingerprint, sent).await {
-                    Ok(Some(run)) => return Ok(Claimed::Run(run)),
-                    // The lease may be over, so nothing may start on it. Left alone, it would refuse the next round.
-                    Ok(None) => {
-                        astray |= sendings > 1;
-                        if let Err(error) = answered(self.step(), || self.backend.release(&key, token)).await {
-                            return Err(self.give_up(key, token, error));
-                        }
-                    }
-                    Err(error) => return Err(self.give_up(key, token, error)),
-                },
+                Ok(Claim::Acquired) => {}
                 Ok(Claim::Completed(record)) => return Ok(Claimed::Taken(Entry::Completed(record))),
                 Ok(Claim::InProgress { .. }) if astray => break,
                 Ok(Claim::InProgress { fingerprint }) => return Ok(Claimed::Taken(Entry::InProgress { fingerprint })),
                 Err(error) if error.changed_nothing() => return Err(error),
                 Err(error) => return Err(self.give_up(key, token, error)),
             }
+            let entitled = if self.terms.at_most_once { self.extend(key, token).await } else { Ok(Some(sent)) };
+            let run = match entitled {
+                Ok(since) => since.map(|since| LiveRun::new(*key, token, *fingerprint, since, self.terms.term())),
+                Err(error) => return Err(self.give_up(key, token, error)),
+            };
+            if let Some(run) = run.filter(|run| run.is_entitled(Instant::now())) {
+                return Ok(Claimed::Run(Arc::new(run)));
+            }
+            // The lease may be over, so nothing may start on it. Left alone, it would refuse the next round.
+            astray |= sendings > 1;
+            if let Err(error) = answered(self.step(), || B::release(&self.backend, key, token)).await {
+                return Err(self.give_up(key, token, error));
+            }
         }
         Err(BackendError::timed_out())
     }
 
-    /// The run that an acquired claim entitles to, unless its lease may be over already.
-    ///
-    /// Its length counts from the *first* sending of the token: the backend counts from when that one arrived, which
-    /// may have been long before the reply to a later one.
-    async fn entitle(
-        &self,
-        key: Key,
-        token: Token,
-        fingerprint: Fingerprint,
-        mut sent: Instant,
-    ) -> Result<Option<LiveRun>, BackendError> {
-        if self.terms.at_most_once {
-            sent = Instant::now();
-            let extended = answered(self.step(), || self.backend.renew(&key, token, self.terms.retention)).await?;
-            if extended == Ownership::Lost {
-                return Ok(None);
-            }
-        }
-        let run = LiveRun::new(key, token, fingerprint, sent, self.terms.term());
-        Ok(run.is_entitled(Instant::now()).then_some(run))
+    /// Extends a claim to the retention before its run starts: at most once even a crash keeps the key. `None`: it is
+    /// lost.
+    async fn extend(&self, key: &Key, token: Token) -> Result<Option<Instant>, BackendError> {
+        let sent = Instant::now();
+        let extended = answered(self.step(), || B::renew(&self.backend, key, token, self.terms.retention)).await?;
+        Ok((extended == Ownership::Held).then_some(sent))
     }
 
     /// Gives up a claim that may have been made: a release follows in the background, until it is answered or the
     /// claim has expired by itself. A claim that nobody uses must not lock its key.
-    fn give_up(self: &Arc<Self>, key: Key, token: Token, error: BackendError) -> BackendError {
+    fn give_up(self: &Arc<Self>, key: &Key, token: Token, error: BackendError) -> BackendError {
         if let Ok(permit) = Arc::clone(&self.behind).try_acquire_owned() {
-            let protocol = Arc::clone(self);
+            let (protocol, key) = (Arc::clone(self), *key);
             let patience = Patience::behind(Instant::now() + self.terms.term(), self.terms.backend_timeout);
             tokio::spawn(async move {
                 if answered(patience, || protocol.backend.release(&key, token)).await.is_ok() {

@@ -46,9 +46,17 @@ enum Verdict {
     Release,
 }
 
+/// What became of sending a verdict.
+enum Settled {
+    Answered(Ownership),
+    /// Not in time.
+    Unanswered(Verdict),
+    /// The backend will not answer otherwise, or must not be asked.
+    GivenUp,
+}
+
 impl<B: Backend> Lease<B> {
-    pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: LiveRun, counted: Counted) -> Self {
-        let run = Arc::new(run);
+    pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: Arc<LiveRun>, counted: Counted) -> Self {
         protocol.observer.run_begins();
         protocol.renew_after(&run, run.started);
         Self { protocol: Arc::clone(protocol), run, retention: protocol.terms.retention, _counted: counted }
@@ -102,48 +110,57 @@ impl<B: Backend> Lease<B> {
     ///
     /// Sent even when the lease is thought lost: an expired claim that nobody took over can still be completed.
     pub async fn complete(self, record: Record) -> Completion {
-        let (protocol, run) = (Arc::clone(&self.protocol), Arc::clone(&self.run));
         let (stopwatch, size) = (Stopwatch::start(), record.size());
         let settled = self.settle(Verdict::Complete(record)).await;
-        if !run.is_committed() {
-            protocol.observer.completed(stopwatch, size);
+        if !self.run.is_committed() {
+            self.observer().completed(stopwatch, size);
         }
         match settled {
-            Some(Ownership::Held) => Completion::Stored,
-            Some(Ownership::Lost) => protocol.reread(&run).await,
-            None => Completion::Unanswered,
+            Settled::Answered(Ownership::Held) => Completion::Stored,
+            Settled::Answered(Ownership::Lost) => {
+                let (protocol, run) = (Arc::clone(&self.protocol), Arc::clone(&self.run));
+                drop(self);
+                Box::pin(protocol.reread(&run)).await
+            }
+            Settled::Unanswered(verdict) => {
+                self.go_on_behind(verdict);
+                Completion::Unanswered
+            }
+            Settled::GivenUp => Completion::Unanswered,
         }
     }
 
     /// Gives the key back: the next request runs.
     pub async fn release(self) {
-        let _ = self.settle(Verdict::Release).await;
+        self.end(Verdict::Release).await;
     }
 
     /// Ends a run that has failed: gives the key back, or keeps it for good, if the handler said so or at most once.
     pub async fn fail(self) {
-        if self.keeps_failure() == Some(true) {
-            let record = Record::outcome_unknown(&self.run.fingerprint);
-            let _ = self.settle(Verdict::Complete(record)).await;
-        } else {
-            self.release().await;
+        let verdict = match self.keeps_failure() {
+            Some(true) => Verdict::Complete(Record::outcome_unknown(&self.run.fingerprint)),
+            _ => Verdict::Release,
+        };
+        self.end(verdict).await;
+    }
+
+    async fn end(self, verdict: Verdict) {
+        if let Settled::Unanswered(verdict) = self.settle(verdict).await {
+            self.go_on_behind(verdict);
         }
     }
 
-    /// `None`: not answered in time. The lease lives on in the background, and renewals with it: a lost reply must not
-    /// make the key run again.
-    ///
     /// When it returns, duplicates ask the backend, whatever has become of the run.
-    async fn settle(self, mut verdict: Verdict) -> Option<Ownership> {
+    async fn settle(&self, mut verdict: Verdict) -> Settled {
         if let Some(record) = self.run.committed() {
             // Nothing is left to send, whatever has become of the handler since.
             self.tell(record.clone());
-            return Some(Ownership::Held);
+            return Settled::Answered(Ownership::Held);
         }
         if self.run.is_doubted() && matches!(verdict, Verdict::Complete(_)) {
             // Perhaps there is another record already, which would stay.
             self.observer().unsettled(&self.run.key);
-            return None;
+            return Settled::GivenUp;
         }
         // A run that has sent its release no longer takes the key for its own.
         let _told_when_answered = matches!(verdict, Verdict::Release).then(|| self.protocol.part(&self.run));
@@ -153,22 +170,20 @@ impl<B: Backend> Lease<B> {
                     if let (Verdict::Complete(record), Ownership::Held) = (verdict, ownership) {
                         self.tell(record);
                     }
-                    return Some(ownership);
+                    return Settled::Answered(ownership);
                 }
                 Err(error) if self.fall_back(&mut verdict, &error) => {}
                 Err(error) => {
                     self.observer().unanswered(&self.run.key, &error);
                     if error.changed_nothing() {
                         self.observer().unsettled(&self.run.key);
-                        return None;
+                        return Settled::GivenUp;
                     }
-                    break;
+                    drop(self.protocol.part(&self.run));
+                    return Settled::Unanswered(verdict);
                 }
             }
         }
-        drop(self.protocol.part(&self.run));
-        tokio::spawn(in_span(self.settle_behind(verdict)));
-        None
     }
 
     /// Tells those who wait here for the end of this run which record it has left.
@@ -176,6 +191,12 @@ impl<B: Backend> Lease<B> {
         if let Some(news) = self.protocol.part(&self.run) {
             news.send_replace(News::Found(Entry::Completed(record)));
         }
+    }
+
+    /// Sends `verdict` on in the background. The lease lives on there, and renewals with it: a lost reply must not make
+    /// the key run again.
+    fn go_on_behind(self, verdict: Verdict) {
+        tokio::spawn(in_span(self.settle_behind(verdict)));
     }
 
     async fn settle_behind(self, mut verdict: Verdict) {
@@ -205,7 +226,7 @@ impl<B: Backend> Lease<B> {
     }
 
     async fn send(&self, verdict: &Verdict) -> Result<Ownership, BackendError> {
-        let backend = &self.protocol.backend;
+        let backend: &B = &self.protocol.backend;
         let LiveRun { key, token, .. } = &*self.run;
         match verdict {
             Verdict::Complete(record) => {

@@ -25,19 +25,6 @@ enum Until {
     At(Instant),
 }
 
-impl Until {
-    fn instant(&mut self) -> Instant {
-        match *self {
-            Self::At(instant) => instant,
-            Self::After(limit) => {
-                let instant = Instant::now() + limit;
-                *self = Self::At(instant);
-                instant
-            }
-        }
-    }
-}
-
 impl Patience {
     /// For a step that a client waits for: up to three sendings within `timeout`. One try takes half of it at most, so
     /// that a lost reply leaves time for another.
@@ -49,34 +36,53 @@ impl Patience {
     pub(super) fn behind(until: Instant, timeout: Duration) -> Self {
         Self { until: Until::At(until), per_try: timeout, tries: u32::MAX }
     }
+
+    fn end(&mut self) -> Instant {
+        match self.until {
+            Until::At(instant) => instant,
+            Until::After(limit) => {
+                let instant = Instant::now() + limit;
+                self.until = Until::At(instant);
+                instant
+            }
+        }
+    }
+
+    fn end_of_try(&mut self) -> Instant {
+        self.end().min(Instant::now() + self.per_try)
+    }
 }
 
 /// Sends a command again and again until it is answered or `patience` ends; then the last error is returned.
 ///
 /// After a try that timed out the next one follows at once, after an error it follows a growing, jittered pause. An
 /// error that is an answer in itself ends it.
-pub(super) async fn answered<T, F>(patience: Patience, mut send: impl FnMut() -> F) -> Result<T, BackendError>
+pub(super) fn answered<T, F>(
+    mut patience: Patience,
+    mut send: impl FnMut() -> F,
+) -> impl Future<Output = Result<T, BackendError>>
 where
     F: Future<Output = Result<T, BackendError>>,
 {
     let mut pause = FIRST_PAUSE;
-    let Patience { mut until, per_try, mut tries } = patience;
-    loop {
-        let give_up = || until.instant().min(Instant::now() + per_try);
-        let error = match timely(pin!(send()), give_up).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) if error.changed_nothing() => return Err(error),
-            Ok(Err(error)) => error,
-            Err(_elapsed) => BackendError::timed_out(),
-        };
-        tries -= 1;
-        if tries > 0 && !error.is_timeout() {
-            // No longer than the patience: a lease that cannot be renewed has to be given up in time.
-            sleep_until(until.instant().min(Instant::now() + jittered(pause))).await;
-            pause = (pause * 2).min(per_try);
-        }
-        if tries == 0 || Instant::now() >= until.instant() {
-            return Err(error);
+    async move {
+        loop {
+            let error = match timely(pin!(send()), || patience.end_of_try()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if error.changed_nothing() => return Err(error),
+                Ok(Err(error)) => error,
+                Err(_elapsed) => BackendError::timed_out(),
+            };
+            patience.tries -= 1;
+            if patience.tries > 0 && !error.is_timeout() {
+                // No longer than the patience: a lease that cannot be renewed has to be given up in time.
+                let until = patience.end().min(Instant::now() + jittered(pause));
+                Box::pin(sleep_until(until)).await;
+                pause = (pause * 2).min(patience.per_try);
+            }
+            if patience.tries == 0 || Instant::now() >= patience.end() {
+                return Err(error);
+            }
         }
     }
 }

@@ -124,7 +124,7 @@ impl Process {
         let (protocol, wire, progress) = (Arc::clone(&self.protocol), Arc::clone(&self.wire), Arc::clone(progress));
         self.spawn(request, async move {
             let fingerprint = wire.lock().expect("no thread panics").fingerprint(request);
-            let claimed = protocol.claim(Key::new("", "key"), fingerprint).await;
+            let claimed = protocol.claim(&Key::new("", "key"), &fingerprint).await;
             let mut progress = progress.lock().expect("no thread panics");
             match claimed {
                 Ok(lease) => progress.lease = Some(lease),
