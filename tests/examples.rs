@@ -305,6 +305,38 @@ fn the_queue_consumer_example_has_each_effect_as_often_as_it_says() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+#[test]
+fn the_retrying_client_example_pays_once_for_each_key_over_a_network_that_loses_answers() {
+    let output = Command::new(path("retrying_client")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let parts: Vec<Vec<_>> = said.split("# ").skip(1).map(|part| part.lines().skip(1).collect()).collect();
+    let [lost, twice, reused] = &parts[..] else { panic!("three parts: {said}") };
+
+    let key = lost[0].strip_prefix("key ").and_then(|line| line.split_once(": ")).expect("a key").0;
+    assert_eq!(key.len(), 36, "a UUID: {said}");
+    let line = |what: &str| format!("key {key}: {what}");
+    let attempts = [
+        line("the request is lost"),
+        line("201 Created, and the answer is lost"),
+        line("201 Created (replayed), and the answer is lost"),
+        line("201 Created (replayed)"),
+    ];
+    assert_eq!(lost[..4], attempts);
+    assert_eq!(lost[4..], [r#"answer: 201 Created {"id":1,"amount":1200}"#]);
+
+    let mut twice = twice.clone();
+    twice.sort_unstable();
+    let answer = r#"answer: 201 Created {"id":2,"amount":80}"#;
+    let attempts = ["key order-7: 201 Created", "key order-7: 201 Created (replayed)", "key order-7: 409 Conflict"];
+    assert_eq!(twice, [&[answer; 2][..], &attempts].concat());
+
+    let [refused, answer, payments] = &reused[..] else { panic!("three lines: {said}") };
+    assert_eq!(*refused, "key order-7: 422 Unprocessable Entity");
+    assert!(answer.contains(r#""retryable":false"#), "{answer}");
+    assert_eq!(*payments, "payments made: 1 of 1200, 2 of 80");
+}
+
 #[cfg(feature = "test-util")]
 #[test]
 fn the_custom_backend_example_passes_the_suite_and_replays_what_an_earlier_process_recorded() {
