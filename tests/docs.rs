@@ -8,6 +8,9 @@ use std::{
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
+#[path = "support/docs.rs"]
+mod observability;
+
 /// What a document consists of, as far as it can be checked.
 #[derive(Default)]
 struct Document {
@@ -253,6 +256,43 @@ fn the_security_page_names_every_test_of_its_own_suite() {
     let unnamed: Vec<_> = tests.iter().filter(|name| !named.contains(**name)).collect();
     assert!(unnamed.is_empty(), "docs/security.md does not name {unnamed:#?}");
     assert!(tests.len() > 20, "only {} tests were found", tests.len());
+}
+
+/// A rule over a figure that does not exist never fires.
+#[test]
+fn the_guide_for_operators_names_figures_outcomes_and_warnings_that_exist() {
+    let guide = fs::read_to_string(root().join("docs/guide/operating.md")).unwrap();
+    let column = |title: &str| {
+        let cells: Vec<_> = observability::table(title).into_iter().map(|row| row[0].clone()).collect();
+        cells.iter().flat_map(|cell| cell.split(", ").map(str::to_owned)).collect::<BTreeSet<_>>()
+    };
+    let figures = column("name");
+    let words = guide.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    let named: BTreeSet<_> = words.filter(|word| word.starts_with("idempotency_")).collect();
+    let is_series = |word: &str| {
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().filter_map(|end| word.strip_suffix(end));
+        figures.contains(word) || of_histogram.into_iter().any(|name| figures.contains(name))
+    };
+    let unknown: Vec<_> = named.iter().filter(|word| !is_series(word)).collect();
+    assert!(unknown.is_empty(), "figures that do not exist: {unknown:?}");
+    let unnamed: Vec<_> = figures.iter().filter(|name| !named.iter().any(|word| word.starts_with(&***name))).collect();
+    assert!(unnamed.is_empty(), "figures of which the guide says nothing: {unnamed:?}");
+
+    let labels = guide.split("outcome=").skip(1).filter_map(|rest| rest.trim_start_matches('~').split('"').nth(1));
+    let outcomes: Vec<_> = labels.flat_map(|label| label.split('|')).collect();
+    let unknown: Vec<_> = outcomes.iter().filter(|outcome| !column("outcome").contains(**outcome)).collect();
+    assert!(unknown.is_empty() && outcomes.len() > 5, "outcomes that do not exist: {unknown:?} of {outcomes:?}");
+
+    let (_, rows) = guide.split_once("| warning |").expect("the table of warnings");
+    let rows = rows.lines().skip(2).take_while(|line| line.starts_with("| "));
+    let warnings: BTreeSet<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let events = observability::table("event").into_iter().filter(|row| row[1] == "WARN");
+    let untold: Vec<_> = events.map(|row| row[0].clone()).filter(|event| !warnings.contains(&**event)).collect();
+    assert!(untold.is_empty(), "warnings of which the guide says nothing: {untold:?}");
+    let sources: Vec<_> = below("src").iter().filter_map(|path| fs::read_to_string(root().join(path)).ok()).collect();
+    let said = |warning: &str| sources.iter().any(|source| source.contains(warning));
+    let unsaid: Vec<_> = warnings.iter().filter(|warning| !said(warning)).collect();
+    assert!(unsaid.is_empty(), "warnings that nothing says: {unsaid:?}");
 }
 
 #[test]

@@ -62,6 +62,9 @@ where
     C: Service<Request<Full<Bytes>>, Response = Response<Bytes>, Error = BoxError>,
 {
     let answer = client.oneshot(request).await?;
-    println!("answer: {} {}", answer.status(), String::from_utf8_lossy(answer.body()));
+    match answer.status() {
+        status if status.is_success() => println!("answer: {status}, {}", String::from_utf8_lossy(answer.body())),
+        status => println!("answer: {status}"),
+    }
     Ok(())
 }
