@@ -158,4 +158,6 @@ struct RedisPage;
 #[doc = include_str!("../docs/guide/queue-consumers.md")]
 #[doc = include_str!("../docs/guide/multi-tenant.md")]
 #[doc = include_str!("../docs/guide/operating.md")]
+#[doc = include_str!("../docs/guide/from-idempotent.md")]
+#[doc = include_str!("../docs/guide/from-axum-idempotent.md")]
 struct Guides;

@@ -31,6 +31,12 @@ guide!(the_guide_to_webhooks, "webhooks.md", "webhooks.rs", |listener| async { a
 guide!(the_guide_to_tenants, "multi-tenant.md", "multi_tenant.rs", |listener| async {
     axum::serve(listener, app()).await
 });
+guide!(the_guide_from_idempotent, "from-idempotent.md", "from_idempotent.rs", |listener| async {
+    axum::serve(listener, app()).await
+});
+guide!(the_guide_from_axum_idempotent, "from-axum-idempotent.md", "from_axum_idempotent.rs", |listener| async {
+    axum::serve(listener, app()).await
+});
 guide!(the_guide_for_operators, "operating.md", "operating.rs", |listener| async {
     axum::serve(listener, app(prometheus().unwrap())).await
 });
