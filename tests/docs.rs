@@ -97,8 +97,12 @@ fn below(folder: &str) -> BTreeSet<PathBuf> {
 
 fn documents() -> Vec<Document> {
     let top = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md"].map(PathBuf::from);
-    let deeper = below("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let deeper = below("docs").into_iter().filter(|path| is_page(path));
     top.into_iter().chain(deeper).map(|path| Document::read(&path)).collect()
+}
+
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "md")
 }
 
 /// What a host of repositories makes of a heading, to link to it.
@@ -133,6 +137,52 @@ fn every_link_leads_somewhere() {
     }
     assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
     assert!(followed > 50, "only {followed} links were found");
+}
+
+/// Of the pages that docs.rs will have, by the list of what is public and the headings of the crate's documentation.
+#[test]
+fn every_link_into_the_api_names_something_that_exists() {
+    let api = fs::read_to_string(root().join("tests/public-api/api.txt")).unwrap();
+    let prose: Vec<_> =
+        below("src/docs").iter().filter(|path| is_page(path)).map(|path| Document::read(path)).collect();
+    // Behind the name there may be parameters.
+    let names = |line: &str, start: String, end: &str| {
+        let rest = line
+            .split_once(&start)
+            .map(|(_, rest)| rest)
+            .filter(|rest| rest.is_empty() || rest.starts_with([':', '<', ' ', '(']));
+        rest.is_some_and(|rest| {
+            end.is_empty() || rest.contains(&format!("::{end}(")) || rest.contains(&format!("::{end}<"))
+        })
+    };
+    let exists = |page: &str| {
+        let (page, place) = page.split_once('#').unwrap_or((page, ""));
+        let Some((kind, item)) = page.strip_suffix(".html").and_then(|page| page.split_once('.')) else {
+            return page.is_empty() && prose.iter().any(|document| document.has_place(place));
+        };
+        let item = format!("tower_idempotency::{item}");
+        api.lines().any(|line| names(line, format!("{kind} {item}"), ""))
+            && match place.split_once('.') {
+                Some(("method" | "tymethod", method)) => {
+                    api.lines().any(|line| names(line, format!("fn {item}"), method))
+                }
+                _ => place.is_empty(),
+            }
+    };
+    let mut broken = Vec::new();
+    let mut followed = 0;
+    for document in documents() {
+        let into_the_api = |link: &&String| link.starts_with("https://docs.rs/tower-idempotency/");
+        for link in document.links.iter().filter(into_the_api) {
+            followed += 1;
+            let page = link.strip_prefix("https://docs.rs/tower-idempotency/latest/tower_idempotency/");
+            if !page.is_some_and(exists) {
+                broken.push(format!("{}: {link}", document.path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links to what is not in the API: {broken:#?}");
+    assert!(followed > 20, "only {followed} links were found");
 }
 
 #[test]
@@ -182,6 +232,39 @@ fn every_command_names_targets_and_features_that_exist() {
     }
     assert!(missing.is_empty(), "commands that cannot work: {missing:#?}");
     assert!(looked_at > 5, "only {looked_at} names were found");
+}
+
+/// Pages whose code is too long for one block, and the tests that compare it with a file that is compiled.
+const COMPARED: [(&str, &str); 3] = [
+    ("docs/guide/backend.md", "tests/custom_backend.rs"),
+    ("docs/guide/client.md", "tests/guides/main.rs"),
+    ("docs/guide/encryption.md", "tests/encryption.rs"),
+];
+
+/// What a page shows and nothing compiles is wrong some day.
+#[test]
+fn every_block_of_rust_is_compiled() {
+    let read = |path: &Path| fs::read_to_string(root().join(path)).unwrap();
+    let includes = |file: &str, page: &Path| {
+        read(Path::new(file)).contains(&format!("include_str!(\"{}\")", upwards(file).join(page).display()))
+    };
+    let mut seen = 0;
+    for Document { path, .. } in documents() {
+        let text = read(&path);
+        let fences: Vec<_> = text.lines().filter(|line| line.starts_with("```rust")).collect();
+        let skipped: Vec<_> = fences.iter().filter(|fence| !["```rust", "```rust,no_run"].contains(fence)).collect();
+        assert!(skipped.is_empty(), "{}: {skipped:?}", path.display());
+        let compared = COMPARED.iter().find(|(page, _)| Path::new(page) == path);
+        let compiler = compared.map_or("src/lib.rs", |(_, test)| test);
+        assert!(fences.is_empty() || includes(compiler, &path), "{compiler} does not include {}", path.display());
+        seen += fences.len();
+    }
+    assert!(seen > 30, "only {seen} blocks were found");
+}
+
+/// The way from the folder of `file` to the root of the repository.
+fn upwards(file: &str) -> PathBuf {
+    Path::new(file).components().skip(1).map(|_| "..").collect()
 }
 
 /// A reader of the page finds every file, and who adds one is reminded to say what it is for.

@@ -229,6 +229,13 @@ fn the_commands_of_the_tonic_guide_print_what_it_says() {
 }
 
 #[test]
+fn the_commands_of_the_comparison_print_what_it_says() {
+    let example = Example::start("axum", &["--port", "0"], 3);
+    let guide = guide::Guide(include_str!("../docs/guide/comparison.md"));
+    guide.keeps_its_word(&[("http://127.0.0.1:3000", &example.url)]);
+}
+
+#[test]
 fn the_commands_that_the_hyper_example_prints_show_what_it_says() {
     let example = Example::start("hyper", &[], 2);
     let [post, stream] = &example.commands[..] else { panic!("two commands: {:?}", example.commands) };
