@@ -262,6 +262,25 @@ fn every_block_of_rust_is_compiled() {
     assert!(seen > 30, "only {seen} blocks were found");
 }
 
+#[test]
+fn every_guide_is_in_the_index_and_begins_with_code() {
+    let index = Document::read(Path::new("docs/guide/README.md"));
+    let linked: BTreeSet<_> = index.links.iter().filter_map(|link| index.target(link)).map(|(path, _)| path).collect();
+    let guides: Vec<_> = below("docs/guide").into_iter().filter(|path| !path.ends_with("README.md")).collect();
+    let unnamed: Vec<_> = guides.iter().filter(|path| !linked.contains(*path)).collect();
+    assert!(unnamed.is_empty(), "the index does not name {unnamed:#?}");
+    for guide in &guides {
+        let text = fs::read_to_string(root().join(guide)).unwrap();
+        let screen: Vec<_> = text.lines().take(30).collect();
+        assert!(
+            screen.iter().any(|line| line.starts_with("```")),
+            "no code on the first screen of {}",
+            guide.display()
+        );
+    }
+    assert!(guides.len() > 10, "only {} guides were found", guides.len());
+}
+
 /// The way from the folder of `file` to the root of the repository.
 fn upwards(file: &str) -> PathBuf {
     Path::new(file).components().skip(1).map(|_| "..").collect()
