@@ -237,7 +237,7 @@ fn every_command_names_targets_and_features_that_exist() {
 /// Pages whose code is too long for one block, and the tests that compare it with a file that is compiled.
 const COMPARED: [(&str, &str); 3] = [
     ("docs/guide/backend.md", "tests/custom_backend.rs"),
-    ("docs/guide/client.md", "tests/guides/main.rs"),
+    ("docs/guide/client.md", "tests/guides/client.rs"),
     ("docs/guide/encryption.md", "tests/encryption.rs"),
 ];
 

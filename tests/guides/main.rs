@@ -3,6 +3,7 @@
 // A guide shows a whole program, of which its test needs a part.
 #![allow(dead_code)]
 
+mod client;
 mod shell;
 
 /// Asserts that the guide shows the program, and that its commands print what it says.
@@ -40,13 +41,6 @@ guide!(the_guide_from_axum_idempotent, "from-axum-idempotent.md", "from_axum_ide
 guide!(the_guide_for_operators, "operating.md", "operating.rs", |listener| async {
     axum::serve(listener, app(prometheus().unwrap())).await
 });
-
-/// `tests/examples.rs` runs it.
-#[test]
-fn the_guide_for_clients_shows_the_client_of_its_example() {
-    let guide = shell::Guide(include_str!("../../docs/guide/client.md"));
-    guide.shows_in_pieces(include_str!("../../examples/retrying_client/client.rs"));
-}
 
 #[test]
 fn the_guide_for_operators_names_a_key_as_logs_do() {
