@@ -147,3 +147,17 @@ struct Readme;
 #[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../docs/redis.md")]
 struct RedisPage;
+
+/// And that of the guides. Those that are not here show a program piece by piece: a test compares them.
+#[cfg(all(doctest, feature = "json", feature = "memory", feature = "postgres", feature = "redis"))]
+#[cfg(all(feature = "axum", feature = "metrics", feature = "tracing"))]
+#[doc = include_str!("../docs/guide/axum.md")]
+#[doc = include_str!("../docs/guide/hyper.md")]
+#[doc = include_str!("../docs/guide/tonic.md")]
+#[doc = include_str!("../docs/guide/webhooks.md")]
+#[doc = include_str!("../docs/guide/queue-consumers.md")]
+#[doc = include_str!("../docs/guide/multi-tenant.md")]
+#[doc = include_str!("../docs/guide/operating.md")]
+#[doc = include_str!("../docs/guide/from-idempotent.md")]
+#[doc = include_str!("../docs/guide/from-axum-idempotent.md")]
+struct Guides;

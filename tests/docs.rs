@@ -8,6 +8,9 @@ use std::{
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
+#[path = "support/docs.rs"]
+mod observability;
+
 /// What a document consists of, as far as it can be checked.
 #[derive(Default)]
 struct Document {
@@ -94,8 +97,12 @@ fn below(folder: &str) -> BTreeSet<PathBuf> {
 
 fn documents() -> Vec<Document> {
     let top = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md"].map(PathBuf::from);
-    let deeper = below("docs").into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let deeper = below("docs").into_iter().filter(|path| is_page(path));
     top.into_iter().chain(deeper).map(|path| Document::read(&path)).collect()
+}
+
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "md")
 }
 
 /// What a host of repositories makes of a heading, to link to it.
@@ -130,6 +137,52 @@ fn every_link_leads_somewhere() {
     }
     assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
     assert!(followed > 50, "only {followed} links were found");
+}
+
+/// Of the pages that docs.rs will have, by the list of what is public and the headings of the crate's documentation.
+#[test]
+fn every_link_into_the_api_names_something_that_exists() {
+    let api = fs::read_to_string(root().join("tests/public-api/api.txt")).unwrap();
+    let prose: Vec<_> =
+        below("src/docs").iter().filter(|path| is_page(path)).map(|path| Document::read(path)).collect();
+    // Behind the name there may be parameters.
+    let names = |line: &str, start: String, end: &str| {
+        let rest = line
+            .split_once(&start)
+            .map(|(_, rest)| rest)
+            .filter(|rest| rest.is_empty() || rest.starts_with([':', '<', ' ', '(']));
+        rest.is_some_and(|rest| {
+            end.is_empty() || rest.contains(&format!("::{end}(")) || rest.contains(&format!("::{end}<"))
+        })
+    };
+    let exists = |page: &str| {
+        let (page, place) = page.split_once('#').unwrap_or((page, ""));
+        let Some((kind, item)) = page.strip_suffix(".html").and_then(|page| page.split_once('.')) else {
+            return page.is_empty() && prose.iter().any(|document| document.has_place(place));
+        };
+        let item = format!("tower_idempotency::{item}");
+        api.lines().any(|line| names(line, format!("{kind} {item}"), ""))
+            && match place.split_once('.') {
+                Some(("method" | "tymethod", method)) => {
+                    api.lines().any(|line| names(line, format!("fn {item}"), method))
+                }
+                _ => place.is_empty(),
+            }
+    };
+    let mut broken = Vec::new();
+    let mut followed = 0;
+    for document in documents() {
+        let into_the_api = |link: &&String| link.starts_with("https://docs.rs/tower-idempotency/");
+        for link in document.links.iter().filter(into_the_api) {
+            followed += 1;
+            let page = link.strip_prefix("https://docs.rs/tower-idempotency/latest/tower_idempotency/");
+            if !page.is_some_and(exists) {
+                broken.push(format!("{}: {link}", document.path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links to what is not in the API: {broken:#?}");
+    assert!(followed > 20, "only {followed} links were found");
 }
 
 #[test]
@@ -179,6 +232,58 @@ fn every_command_names_targets_and_features_that_exist() {
     }
     assert!(missing.is_empty(), "commands that cannot work: {missing:#?}");
     assert!(looked_at > 5, "only {looked_at} names were found");
+}
+
+/// Pages whose code is too long for one block, and the tests that compare it with a file that is compiled.
+const COMPARED: [(&str, &str); 3] = [
+    ("docs/guide/backend.md", "tests/custom_backend.rs"),
+    ("docs/guide/client.md", "tests/guides/client.rs"),
+    ("docs/guide/encryption.md", "tests/encryption.rs"),
+];
+
+/// What a page shows and nothing compiles is wrong some day.
+#[test]
+fn every_block_of_rust_is_compiled() {
+    let read = |path: &Path| fs::read_to_string(root().join(path)).unwrap();
+    let includes = |file: &str, page: &Path| {
+        read(Path::new(file)).contains(&format!("include_str!(\"{}\")", upwards(file).join(page).display()))
+    };
+    let mut seen = 0;
+    for Document { path, .. } in documents() {
+        let text = read(&path);
+        let fences: Vec<_> = text.lines().filter(|line| line.starts_with("```rust")).collect();
+        let skipped: Vec<_> = fences.iter().filter(|fence| !["```rust", "```rust,no_run"].contains(fence)).collect();
+        assert!(skipped.is_empty(), "{}: {skipped:?}", path.display());
+        let compared = COMPARED.iter().find(|(page, _)| Path::new(page) == path);
+        let compiler = compared.map_or("src/lib.rs", |(_, test)| test);
+        assert!(fences.is_empty() || includes(compiler, &path), "{compiler} does not include {}", path.display());
+        seen += fences.len();
+    }
+    assert!(seen > 30, "only {seen} blocks were found");
+}
+
+#[test]
+fn every_guide_is_in_the_index_and_begins_with_code() {
+    let index = Document::read(Path::new("docs/guide/README.md"));
+    let linked: BTreeSet<_> = index.links.iter().filter_map(|link| index.target(link)).map(|(path, _)| path).collect();
+    let guides: Vec<_> = below("docs/guide").into_iter().filter(|path| !path.ends_with("README.md")).collect();
+    let unnamed: Vec<_> = guides.iter().filter(|path| !linked.contains(*path)).collect();
+    assert!(unnamed.is_empty(), "the index does not name {unnamed:#?}");
+    for guide in &guides {
+        let text = fs::read_to_string(root().join(guide)).unwrap();
+        let screen: Vec<_> = text.lines().take(30).collect();
+        assert!(
+            screen.iter().any(|line| line.starts_with("```")),
+            "no code on the first screen of {}",
+            guide.display()
+        );
+    }
+    assert!(guides.len() > 10, "only {} guides were found", guides.len());
+}
+
+/// The way from the folder of `file` to the root of the repository.
+fn upwards(file: &str) -> PathBuf {
+    Path::new(file).components().skip(1).map(|_| "..").collect()
 }
 
 /// A reader of the page finds every file, and who adds one is reminded to say what it is for.
@@ -253,6 +358,43 @@ fn the_security_page_names_every_test_of_its_own_suite() {
     let unnamed: Vec<_> = tests.iter().filter(|name| !named.contains(**name)).collect();
     assert!(unnamed.is_empty(), "docs/security.md does not name {unnamed:#?}");
     assert!(tests.len() > 20, "only {} tests were found", tests.len());
+}
+
+/// A rule over a figure that does not exist never fires.
+#[test]
+fn the_guide_for_operators_names_figures_outcomes_and_warnings_that_exist() {
+    let guide = fs::read_to_string(root().join("docs/guide/operating.md")).unwrap();
+    let column = |title: &str| {
+        let cells: Vec<_> = observability::table(title).into_iter().map(|row| row[0].clone()).collect();
+        cells.iter().flat_map(|cell| cell.split(", ").map(str::to_owned)).collect::<BTreeSet<_>>()
+    };
+    let figures = column("name");
+    let words = guide.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    let named: BTreeSet<_> = words.filter(|word| word.starts_with("idempotency_")).collect();
+    let is_series = |word: &str| {
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().filter_map(|end| word.strip_suffix(end));
+        figures.contains(word) || of_histogram.into_iter().any(|name| figures.contains(name))
+    };
+    let unknown: Vec<_> = named.iter().filter(|word| !is_series(word)).collect();
+    assert!(unknown.is_empty(), "figures that do not exist: {unknown:?}");
+    let unnamed: Vec<_> = figures.iter().filter(|name| !named.iter().any(|word| word.starts_with(&***name))).collect();
+    assert!(unnamed.is_empty(), "figures of which the guide says nothing: {unnamed:?}");
+
+    let labels = guide.split("outcome=").skip(1).filter_map(|rest| rest.trim_start_matches('~').split('"').nth(1));
+    let outcomes: Vec<_> = labels.flat_map(|label| label.split('|')).collect();
+    let unknown: Vec<_> = outcomes.iter().filter(|outcome| !column("outcome").contains(**outcome)).collect();
+    assert!(unknown.is_empty() && outcomes.len() > 5, "outcomes that do not exist: {unknown:?} of {outcomes:?}");
+
+    let (_, rows) = guide.split_once("| warning |").expect("the table of warnings");
+    let rows = rows.lines().skip(2).take_while(|line| line.starts_with("| "));
+    let warnings: BTreeSet<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let events = observability::table("event").into_iter().filter(|row| row[1] == "WARN");
+    let untold: Vec<_> = events.map(|row| row[0].clone()).filter(|event| !warnings.contains(&**event)).collect();
+    assert!(untold.is_empty(), "warnings of which the guide says nothing: {untold:?}");
+    let sources: Vec<_> = below("src").iter().filter_map(|path| fs::read_to_string(root().join(path)).ok()).collect();
+    let said = |warning: &str| sources.iter().any(|source| source.contains(warning));
+    let unsaid: Vec<_> = warnings.iter().filter(|warning| !said(warning)).collect();
+    assert!(unsaid.is_empty(), "warnings that nothing says: {unsaid:?}");
 }
 
 #[test]

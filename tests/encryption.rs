@@ -199,3 +199,23 @@ fn the_guide_shows_the_backend_line_by_line() {
     assert_eq!(shown.clone() + "\n", example);
     assert!(shown.lines().count() <= 100, "the guide says 100 lines");
 }
+
+/// What the guide shows around the backend.
+#[cfg(feature = "redis")]
+#[allow(dead_code)]
+async fn as_the_guide_shows(new_secret: Secret, old_secret: Secret) -> Result<(), tower_idempotency::BackendError> {
+    use tower_idempotency::RedisBackend;
+
+    let redis = RedisBackend::connect("redis://127.0.0.1/").await?;
+    let encrypted = EncryptedBackend::new(redis, (2, new_secret), &[(1, old_secret)]);
+    let layer = IdempotencyLayer::new(CachedBackend::new(MemoryBackend::new(), encrypted));
+    drop(layer);
+    Ok(())
+}
+
+#[test]
+fn the_guide_shows_how_it_is_used_as_it_is_compiled_here() {
+    let (_, shown) = GUIDE.split_once("```rust,no_run\n").expect("the guide shows a layer");
+    let shown = shown.lines().take_while(|line| *line != "```").map(|line| format!("    {line}\n"));
+    assert!(include_str!("encryption.rs").contains(&shown.collect::<String>()));
+}

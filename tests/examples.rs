@@ -2,6 +2,9 @@
 #![cfg(feature = "memory")]
 
 // Examples need less of a server than its own tests.
+#[allow(dead_code)]
+#[path = "guides/shell.rs"]
+mod guide;
 #[cfg(all(feature = "axum", feature = "postgres"))]
 #[allow(dead_code)]
 #[path = "postgres/support/server.rs"]
@@ -216,6 +219,23 @@ fn the_commands_that_the_tonic_example_prints_show_what_it_says() {
 }
 
 #[test]
+fn the_commands_of_the_tonic_guide_print_what_it_says() {
+    let example = Example::start("tonic", &["--port", "0"], 3);
+    let address = example.url.strip_prefix("http://").unwrap();
+    let guide = guide::Guide(include_str!("../docs/guide/tonic.md"));
+    let program = path("tonic");
+    let program = program.to_str().unwrap();
+    guide.keeps_its_word(&[("cargo run -q --example tonic --", program), ("127.0.0.1:50051", address)]);
+}
+
+#[test]
+fn the_commands_of_the_comparison_print_what_it_says() {
+    let example = Example::start("axum", &["--port", "0"], 3);
+    let guide = guide::Guide(include_str!("../docs/guide/comparison.md"));
+    guide.keeps_its_word(&[("http://127.0.0.1:3000", &example.url)]);
+}
+
+#[test]
 fn the_commands_that_the_hyper_example_prints_show_what_it_says() {
     let example = Example::start("hyper", &[], 2);
     let [post, stream] = &example.commands[..] else { panic!("two commands: {:?}", example.commands) };
@@ -303,6 +323,44 @@ fn the_queue_consumer_example_has_each_effect_as_often_as_it_says() {
     assert_eq!(emails, ["m-1", "m-2", "m-3", "m-3", "m-4"]);
     drop(ledger);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_retrying_client_example_pays_once_for_each_key_over_a_network_that_loses_answers() {
+    let output = Command::new(path("retrying_client")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let parts: Vec<Vec<_>> = said.split("# ").skip(1).map(|part| part.lines().skip(1).collect()).collect();
+    let [lost, twice, reused] = &parts[..] else { panic!("three parts: {said}") };
+
+    let key = lost[0].strip_prefix("key ").and_then(|line| line.split_once(": ")).expect("a key").0;
+    assert_eq!(key.len(), 36, "a UUID: {said}");
+    let line = |what: &str| format!("key {key}: {what}");
+    let attempts = [
+        line("the request is lost"),
+        line("201 Created, and the answer is lost"),
+        line("201 Created (replayed), and the answer is lost"),
+        line("201 Created (replayed)"),
+    ];
+    assert_eq!(lost[..4], attempts);
+    assert_eq!(lost[4..], [r#"answer: 201 Created, {"id":1,"amount":1200}"#]);
+
+    let mut twice = twice.clone();
+    twice.sort_unstable();
+    let answer = r#"answer: 201 Created, {"id":2,"amount":80}"#;
+    let attempts = ["key order-7: 201 Created", "key order-7: 201 Created (replayed)", "key order-7: 409 Conflict"];
+    assert_eq!(twice, [&[answer; 2][..], &attempts].concat());
+
+    let refused = ["key order-7: 422 Unprocessable Entity", "answer: 422 Unprocessable Entity"];
+    assert_eq!(reused[..2], refused);
+    assert_eq!(reused[2..], ["payments made: 1 of 1200, 2 of 80"]);
+
+    // The guide shows it, with a key of its own and in an order of its own.
+    let shown =
+        include_str!("../docs/guide/client.md").split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
+    let shown = shown.expect("the guide shows what is printed").replace("9e6bc6b0-22dd-4612-b8ef-eb54be546df4", key);
+    let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(sorted(&shown), sorted(&said));
 }
 
 #[cfg(feature = "test-util")]

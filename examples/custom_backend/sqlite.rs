@@ -17,13 +17,13 @@ const READ: &str = "SELECT token, fingerprint, record FROM idempotency WHERE key
 type Answer<T> = Result<T, BackendError>;
 type Stored = ([u8; Token::LEN], [u8; Fingerprint::LEN], Option<Vec<u8>>);
 
-pub(crate) struct SqliteBackend {
+pub struct SqliteBackend {
     connection: Arc<Mutex<Connection>>,
     crowd: Mutex<()>,
 }
 
 impl SqliteBackend {
-    pub(crate) fn open(path: impl AsRef<Path>) -> Answer<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Answer<Self> {
         let connection = Connection::open(path).map_err(backend_error)?;
         connection.execute_batch(TABLE).map_err(backend_error)?;
         let _ = connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL"); // or another just has

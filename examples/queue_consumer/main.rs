@@ -11,6 +11,7 @@
 
 mod consumer;
 mod queue;
+#[allow(unreachable_pub)]
 #[path = "../custom_backend/sqlite.rs"]
 mod sqlite;
 
