@@ -24,8 +24,8 @@ use crate::{
 /// How long a killed node blocks a key. Short, so that nobody has to watch for the 30 seconds of the default.
 const LEASE: Duration = Duration::from_secs(5);
 /// How long a handler thinks before it charges, and how long it takes then to answer.
-const BEFORE: Duration = Duration::from_millis(500);
-const AFTER: Duration = Duration::from_millis(700);
+const BEFORE: Duration = Duration::from_millis(300);
+const AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 struct Node {

@@ -43,8 +43,8 @@ pub(crate) async fn open(port: u16, folder: &Path) -> Result<()> {
         .fallback(forward)
         .with_state(Shop { journal, client: Client::builder(TokioExecutor::new()).build_http() });
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-    println!("listening on http://{}\n", listener.local_addr()?);
-    println!("# Open it in a browser. Ctrl-C ends it, and removes the files it has made");
+    let url = format!("http://{}", listener.local_addr()?);
+    println!("listening on {url}\n\n# Open it in a browser. Ctrl-C ends it, and removes the files it has made");
     tokio::select! {
         ended = async { axum::serve(listener, app).await } => Ok(ended?),
         Some(ended) = nodes.join_next() => ended?,

@@ -1,0 +1,7 @@
+//! Real clients against real servers of ours. `tests/run --interop` installs the clients and runs this.
+
+mod browser;
+mod demo;
+#[allow(dead_code)]
+#[path = "../servers/example.rs"]
+mod example;
