@@ -47,7 +47,7 @@ impl Journal {
         Self { bank, state: Mutex::default() }
     }
 
-    pub(crate) fn note(&self, report: Report) {
+    pub(crate) fn note(&self, report: &Report) {
         let mut state = self.lock();
         let counts = if report.guarded { &mut state.with_layer } else { &mut state.without };
         match report.what {
@@ -60,7 +60,7 @@ impl Journal {
             What::Killed { process } => state.set(&report.node, process, None),
             _ => {}
         }
-        state.tell(Some(&report));
+        state.tell(Some(report));
     }
 
     /// How things stand, and from now on what happens.

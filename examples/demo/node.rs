@@ -100,7 +100,7 @@ impl Call {
     async fn die_if(&self, here: &str, headers: &HeaderMap) {
         if headers.get("x-demo-crash").is_some_and(|when| when == here) {
             self.tell(What::KillMe);
-            pending().await
+            pending::<()>().await;
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn keep_running(name: &'static str, folder: PathBuf, journal: A
         let node = start(name, &folder)?;
         let process = node.id().unwrap_or_default();
         follow(node, &journal).await?;
-        journal.note(Report::of_node(name, What::Killed { process }));
+        journal.note(&Report::of_node(name, What::Killed { process }));
         sleep(DOWNTIME).await;
     }
 }
@@ -48,7 +48,7 @@ async fn follow(mut node: Child, journal: &Journal) -> Result<()> {
         if report.what == What::KillMe {
             node.start_kill()?; // SIGKILL: nothing of it can clean up
         }
-        journal.note(report);
+        journal.note(&report);
     }
     node.wait().await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Chromium without a window, told what to do through its DevTools protocol, over pipes.
+//! Chromium without a window, told what to do through its `DevTools` protocol, over pipes.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -69,18 +69,18 @@ impl Browser {
         let answers = BufReader::new(process.stdout.take().unwrap());
         let mut browser = Self { process, commands, answers, profile, session: None, sent: 0, events: Vec::new() };
         let target =
-            browser.ask("Target.createTarget", json!({ "url": "about:blank", "width": width, "height": height }));
-        let session = browser.ask("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
+            browser.ask("Target.createTarget", &json!({ "url": "about:blank", "width": width, "height": height }));
+        let session = browser.ask("Target.attachToTarget", &json!({ "targetId": target["targetId"], "flatten": true }));
         browser.session = session["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network", "Accessibility"] {
-            browser.ask(&format!("{domain}.enable"), json!({}));
+            browser.ask(&format!("{domain}.enable"), &json!({}));
         }
-        browser.ask("Page.navigate", json!({ "url": url }));
+        browser.ask("Page.navigate", &json!({ "url": url }));
         browser.wait_until("document.readyState === 'complete' && location.href !== 'about:blank'");
         browser
     }
 
-    pub(crate) fn ask(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, parameters: &Value) -> Value {
         self.sent += 1;
         let mut command = json!({ "id": self.sent, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -108,7 +108,7 @@ impl Browser {
     /// The value of an expression, of a promise what it promises.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let mut answer = self.ask("Runtime.evaluate", parameters);
+        let mut answer = self.ask("Runtime.evaluate", &parameters);
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {}", answer["exceptionDetails"]);
         answer["result"]["value"].take()
     }
@@ -137,7 +137,7 @@ impl Browser {
         ));
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({ "type": kind, "x": at["x"], "y": at["y"], "button": "left", "clickCount": 1 });
-            self.ask("Input.dispatchMouseEvent", event);
+            self.ask("Input.dispatchMouseEvent", &event);
         }
     }
 

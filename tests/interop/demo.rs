@@ -79,8 +79,8 @@ fn twenty_clicks_are_one_charge_with_the_layer_and_twenty_without() {
 fn screenshot(page: &mut Browser, file: &Path) {
     page.click("h1"); // no button under the mouse
     let screen = json!({ "width": 1280, "height": 900, "deviceScaleFactor": 1.5, "mobile": false });
-    page.ask("Emulation.setDeviceMetricsOverride", screen);
-    let shot = page.ask("Page.captureScreenshot", json!({ "captureBeyondViewport": true }));
+    page.ask("Emulation.setDeviceMetricsOverride", &screen);
+    let shot = page.ask("Page.captureScreenshot", &json!({ "captureBeyondViewport": true }));
     std::fs::write(file, shot["data"].as_str().unwrap()).unwrap();
 }
 
@@ -141,7 +141,7 @@ fn a_node_that_is_killed_after_the_charge_charges_twice_unless_the_bank_knows_th
 fn the_page_can_be_used_without_a_mouse_without_colours_and_on_a_telephone() {
     let mut demo = Demo::open(360);
     assert_eq!(demo.page.value("document.documentElement.scrollWidth"), 360, "nothing is wider than the screen");
-    let tree = demo.page.ask("Accessibility.getFullAXTree", json!({}));
+    let tree = demo.page.ask("Accessibility.getFullAXTree", &json!({}));
     let named = |role: &str| {
         let nodes = tree["nodes"].as_array().unwrap().iter().filter(|node| node["role"]["value"] == role);
         nodes.map(|node| node["name"]["value"].as_str().unwrap().trim().to_owned()).collect::<Vec<_>>()
@@ -158,7 +158,7 @@ fn the_page_can_be_used_without_a_mouse_without_colours_and_on_a_telephone() {
     demo.page.value("document.querySelector('[data-action=double]').focus()");
     for kind in ["keyDown", "keyUp"] {
         let key = json!({ "type": kind, "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r" });
-        demo.page.ask("Input.dispatchKeyEvent", key);
+        demo.page.ask("Input.dispatchKeyEvent", &key);
     }
     demo.page.wait_until("document.querySelector('#status').textContent !== ''");
     let said = demo.page.text("#status");

@@ -136,6 +136,9 @@ fn as_stripe_says_it(rejection: Rejection, answer: Response<Bytes>) -> Response<
         _ => "invalid_request_error",
     };
     let body = json!({ "error": { "type": kind, "message": "see the documentation" } }).to_string();
-    let status = if kind == "idempotency_error" { StatusCode::BAD_REQUEST } else { answer.status() };
-    Response::builder().status(status).body(body.into()).unwrap()
+    let (mut head, _) = answer.into_parts();
+    if kind == "idempotency_error" {
+        head.status = StatusCode::BAD_REQUEST;
+    }
+    Response::from_parts(head, body.into())
 }
