@@ -23,9 +23,10 @@ use crate::{
 
 /// How long a killed node blocks a key. Short, so that nobody has to watch for the 30 seconds of the default.
 const LEASE: Duration = Duration::from_secs(5);
-/// How long a handler thinks before it charges, and how long it takes then to answer.
+/// How long a handler thinks before it charges, how long it takes then to answer, and how long where clients give up.
 const BEFORE: Duration = Duration::from_millis(300);
 const AFTER: Duration = Duration::from_millis(500);
+const SLOWLY: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 struct Node {
@@ -72,7 +73,7 @@ async fn pay(
     call.tell(if charged { What::Charged } else { What::NotChargedAgain });
     call.die_if("after", &headers).await;
 
-    sleep(AFTER).await;
+    sleep(if headers.contains_key("x-demo-slow") { SLOWLY } else { AFTER }).await;
     call.tell(What::Ended);
     Ok((StatusCode::CREATED, Json(payment)))
 }

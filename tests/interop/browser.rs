@@ -1,7 +1,7 @@
 //! Chromium without a window, told what to do through its `DevTools` protocol, over pipes.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -50,7 +50,7 @@ pub(crate) struct Browser {
 impl Browser {
     /// With the page at `url` in a window of this size.
     pub(crate) fn open(url: &str, [width, height]: [u32; 2]) -> Self {
-        let profile = std::env::temp_dir().join(format!(
+        let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
             "interop_browser_{}_{}",
             std::process::id(),
             url.rsplit(':').next().unwrap_or_default()
@@ -150,7 +150,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // Without commands to come it ends, when its processes have written what they had to.
         self.commands = None;
+        let _ = self.answers.read_to_end(&mut Vec::new());
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.profile);

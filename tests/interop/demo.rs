@@ -103,7 +103,7 @@ fn duplicates_that_wait_are_not_refused() {
 fn a_lost_connection_is_one_charge_with_the_layer_and_two_without() {
     let mut demo = Demo::open(1280);
     let said = demo.order("lose");
-    assert!(said.starts_with("1 run · client hung up") && said.ends_with(" · 1 replayed"), "{said}");
+    assert!(said.starts_with("1 run · client hung up · ") && said.ends_with(" refused · 1 replayed"), "{said}");
     assert_eq!(demo.charges(), "1charge");
     demo.page.click("#layer");
     assert_eq!(demo.order("lose"), "2 runs · client hung up");

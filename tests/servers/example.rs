@@ -1,14 +1,18 @@
 //! An example, as a user runs it.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// A running example. Ended by its process id when the test is over.
 pub(crate) struct Example {
-    pub(crate) process: Child,
+    process: Child,
+    /// For what it keeps while it runs.
+    folder: PathBuf,
     pub(crate) url: String,
     /// The command lines that it printed.
     pub(crate) commands: Vec<String>,
@@ -16,12 +20,14 @@ pub(crate) struct Example {
 
 impl Example {
     pub(crate) fn start(name: &str, arguments: &[&str], commands: usize) -> Self {
-        let mut process =
-            Command::new(path(name)).args(arguments).stdout(Stdio::piped()).spawn().expect("the example starts");
+        let folder = fresh_folder();
+        let mut command = Command::new(path(name));
+        command.args(arguments).env("TMPDIR", &folder).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("the example starts");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
         let url = lines.next().unwrap().strip_prefix("listening on ").expect("says where it listens").to_owned();
         let commands = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).take(commands).collect();
-        Self { process, url, commands }
+        Self { process, folder, url, commands }
     }
 }
 
@@ -29,7 +35,19 @@ impl Drop for Example {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A disk that others use may take longer to write than a lease lives: in memory, where there is a place for it.
+fn fresh_folder() -> PathBuf {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+    let folder = place.join(format!("tower_idempotency_example_{}_{number}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// Examples are built beside the tests by `cargo test`.
