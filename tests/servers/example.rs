@@ -20,8 +20,8 @@ pub(crate) struct Example {
 
 impl Example {
     pub(crate) fn start(name: &str, arguments: &[&str], commands: usize) -> Self {
-        let folder = fresh_folder();
         let mut command = Command::new(path(name));
+        let folder = fresh_folder();
         command.args(arguments).env("TMPDIR", &folder).stdout(Stdio::piped());
         let mut process = command.spawn().expect("the example starts");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
