@@ -21,8 +21,10 @@ impl Settings {
         let Some(wording) = &self.on_rejection else { return response };
         let Some(&rejection) = response.extensions().get::<Rejection>() else { return response };
         let Some(document) = response.body().as_whole() else { return response };
+        // What layers outside look for, also where the service makes another response.
+        let extensions = response.extensions().clone();
         let mut answer = wording(rejection, response.map(|_| document));
-        answer.extensions_mut().insert(rejection);
+        answer.extensions_mut().extend(extensions);
         answer.map(|body| ResponseBody::whole(Whole::new(body, None)))
     }
 }

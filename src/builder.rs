@@ -146,9 +146,9 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// Words the layer's own answers: `wording` gets the answer that would be sent, and returns the one that is.
     /// Default: it is sent as it is.
     ///
-    /// The extensions of the response hold the [`Rejection`] in any case. Answers to gRPC requests go through `wording`
-    /// as well: they have no body, and a `grpc-status` among their headers. Replays do not: they are what the handler
-    /// said.
+    /// The extensions of the response hold the [`Rejection`] and the [`Outcome`](crate::Outcome) in any case. Answers to
+    /// gRPC requests go through `wording` as well: they have no body, and a `grpc-status` among their headers. Replays
+    /// do not: they are what the handler said.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {

@@ -36,7 +36,9 @@ impl Document {
                 Event::End(TagEnd::Heading(_)) => in_heading = false,
                 Event::Start(Tag::CodeBlock(_)) => in_block = true,
                 Event::End(TagEnd::CodeBlock) => in_block = false,
-                Event::Start(Tag::Link { dest_url, .. }) => document.links.push(dest_url.into_string()),
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    document.links.push(dest_url.into_string());
+                }
                 Event::Text(text) if in_heading => document.headings.last_mut().unwrap().push_str(&text),
                 Event::Text(text) if in_block => document.code.extend(text.lines().map(str::to_owned)),
                 Event::Code(span) => {

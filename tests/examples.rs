@@ -1,6 +1,8 @@
 //! The examples, run as a user runs them: the program is started, and the commands it prints are typed into a shell.
 #![cfg(feature = "memory")]
 
+#[path = "servers/example.rs"]
+mod example;
 // Examples need less of a server than its own tests.
 #[allow(dead_code)]
 #[path = "guides/shell.rs"]
@@ -22,43 +24,10 @@ mod servers;
 use std::thread;
 use std::{
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-/// A running example. Ended by its process id when the test is over.
-struct Example {
-    process: Child,
-    url: String,
-    /// The command lines that it printed.
-    commands: Vec<String>,
-}
-
-impl Example {
-    fn start(name: &str, arguments: &[&str], commands: usize) -> Self {
-        let mut process =
-            Command::new(path(name)).args(arguments).stdout(Stdio::piped()).spawn().expect("the example starts");
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let url = lines.next().unwrap().strip_prefix("listening on ").expect("says where it listens").to_owned();
-        let commands = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).take(commands).collect();
-        Self { process, url, commands }
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Examples are built beside the tests by `cargo test`.
-fn path(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().with_file_name("examples").join(name);
-    assert!(path.exists(), "run `cargo build --examples` first: {} is missing", path.display());
-    path
-}
+use example::{Example, path};
 
 fn shell(command: &str) -> String {
     let output = Command::new("sh").arg("-c").arg(command).output().expect("there is a shell");
@@ -387,4 +356,44 @@ fn the_encryption_example_shows_what_it_says() {
     assert!(stored.starts_with("what is stored:     b\"\\0\\0\\0\\x01"), "{said}");
     assert_eq!(rotated, "with the next key:  paid with card 4242, replayed: true");
     assert_eq!(moved, "a record elsewhere: an encrypted record was changed, or stored elsewhere");
+}
+
+/// What its buttons send. `tests/interop` clicks them in a browser.
+#[test]
+fn twenty_payments_of_the_demo_are_one_charge_with_the_layer_and_twenty_without_it() {
+    let demo = Example::start("demo", &[], 0);
+    let url = &demo.url;
+    let post = |path: &str, key: &str, options: &str| {
+        format!(
+            "curl -s -o /dev/null -w '%{{http_code}}\n' {url}{path} -H 'Idempotency-Key: {key}' {options} \
+             -H 'Content-Type: application/json' -d '{{\"amount\":12000}}'"
+        )
+    };
+    // As the page does: the same again, until it is answered.
+    let until_paid = |key: &str| {
+        let post = post("/payments", key, "-H 'x-demo-unique: 1'");
+        shell(&format!("for try in $(seq 600); do test $({post}) = 201 && exit; sleep 0.1; done; exit 1"));
+    };
+    let counted = || {
+        let news = shell(&format!("curl -sN --max-time 0.5 {url}/news || test $? = 28"));
+        let news: serde_json::Value =
+            serde_json::from_str(news.lines().next().unwrap().trim_start_matches("data: ")).unwrap();
+        [("with", "charges"), ("with", "runs"), ("without", "charges"), ("without", "runs")]
+            .map(|(layer, what)| news["counts"][layer][what].as_u64().unwrap())
+    };
+    assert!(shell(&format!("curl -s {url}")).contains(">20 clicks at once</button>"));
+    until_paid("k-0"); // the nodes are up
+    assert_eq!(counted(), [1, 1, 0, 0]);
+
+    let twenty = |path| shell(&format!("seq 20 | xargs -P 20 -I {{}} {}", post(path, "k-1", "")));
+    let answers = twenty("/payments");
+    assert!(answers.lines().all(|status| ["201", "409"].contains(&status)), "{answers}");
+    assert_eq!(twenty("/unprotected/payments").lines().collect::<Vec<_>>(), ["201"; 20]);
+    assert_eq!(counted(), [2, 2, 20, 20]);
+
+    // Killed after the charge: what is repeated is the run.
+    let crash = post("/payments", "k-2", "-H 'x-demo-crash: after' -H 'x-demo-unique: 1'");
+    assert_eq!(shell(&crash), "502\n");
+    until_paid("k-2");
+    assert_eq!(counted(), [3, 4, 20, 20]);
 }

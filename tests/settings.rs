@@ -1,7 +1,7 @@
 //! The settings that say which requests are guarded, and how.
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -9,8 +9,8 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full, channel::Channel};
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
-    Backend, BackendErrorKind, BackendFailure, BodyHash, FingerprintPolicy, Idempotency, IdempotencyLayer, KeySource,
-    MemoryBackend, RecordPolicy, Rejection, Run,
+    Backend, BackendError, BackendErrorKind, BackendFailure, BodyHash, FingerprintPolicy, Idempotency,
+    IdempotencyLayer, KeySource, MemoryBackend, Outcome, RecordPolicy, Rejection, Run,
     testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
@@ -311,6 +311,26 @@ async fn the_layers_own_answers_are_worded_anew() {
     let answer = subject.rejects(other, Rejection::Mismatch).await;
     assert_eq!((answer.status, &*answer.body), (StatusCode::OK, &b"already processed"[..]));
     assert!(answer.headers.is_empty());
+}
+
+/// A layer outside that counts must not take it for a bypass, which has no outcome.
+#[tokio::test]
+async fn an_answer_that_is_worded_anew_still_says_what_was_done_and_why() {
+    let say = |_, _| Response::new(Bytes::from_static(b"another response"));
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    backend.on(Command::Claim).next(Fault::ErrorBefore(BackendErrorKind::Corrupt));
+    let service = IdempotencyLayer::new(backend).require_key().on_rejection(say).layer(InnerService::new());
+    for (request, rejection) in
+        [(payment(&[], "an order"), Rejection::KeyMissing), (keyed("k-1"), Rejection::BackendUnavailable)]
+    {
+        let response = service.clone().oneshot(request).await.unwrap();
+        let extensions = response.extensions();
+        assert_eq!(extensions.get(), Some(&rejection));
+        assert_eq!(extensions.get(), Some(&Outcome::Rejected));
+        let cause: Option<&Arc<BackendError>> = extensions.get();
+        assert_eq!(cause.is_some(), rejection == Rejection::BackendUnavailable);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "another response");
+    }
 }
 
 /// What a layer further in refuses is worded there, and recorded nowhere.
