@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::{runtime::Builder, spawn, task::yield_now};
 use tower::layer::util::Identity;
-use tower_idempotency::{IdempotencyLayer, MemoryBackend};
+use tower_idempotency::{IdempotencyLayer, MemoryBackend, Outcome};
 
-use crate::cases::{REQUEST, call, hanging, request, router};
+use crate::cases::{self, REQUEST, call, hanging, request, router};
 
 /// Adds some twenty instructions to an allocation and its end.
 #[global_allocator]
@@ -54,28 +54,33 @@ async fn blocks() -> usize {
 
 async fn requests(case: &str) -> usize {
     let guarded = |router: Router| router.layer(IdempotencyLayer::new(MemoryBackend::new()));
-    let (router, key): (Router, fn(u32) -> Option<String>) = match case {
-        "bare" => (router(), |_| None),
-        "no-op" => (router().layer(Identity::new()), |_| None),
-        "no-key" => (guarded(router()), |_| None),
-        "first" => (guarded(router()), |number| Some(format!("k-{number:08}"))),
-        "replay" => (guarded(router()), |_| Some("k-00000000".into())),
-        "conflict" => (guarded(hanging()), |_| Some("k-00000000".into())),
+    let (router, outcome): (Router, _) = match case {
+        "bare" => (router(), None),
+        "no-op" => (router().layer(Identity::new()), None),
+        "no-key" => (guarded(router()), None),
+        "first" => (guarded(router()), Some(Outcome::Executed)),
+        "replay" => (guarded(router()), Some(Outcome::Replayed)),
+        "conflict" => (guarded(hanging()), Some(Outcome::Conflict)),
         other => panic!("no case is called {other}"),
     };
-    if case == "conflict" {
-        spawn(call(router.clone(), request(key(0).as_deref(), REQUEST)));
+    let ask = |number: u32| {
+        let number = if outcome == Some(Outcome::Executed) { number } else { 0 };
+        request(outcome.map(|_| format!("k-{number:08}")).as_deref(), REQUEST)
+    };
+    if outcome == Some(Outcome::Conflict) {
+        spawn(call(router.clone(), ask(0)));
         yield_now().await;
     }
     let mut allocations = 0;
     for number in 0..WARM + COUNT {
-        let answer = call(router.clone(), request(key(number).as_deref(), REQUEST));
+        let answer = call(router.clone(), ask(number));
         if number < WARM {
             answer.await;
         } else {
             allocations += count(answer).await;
         }
     }
+    assert_eq!(cases::outcome(&router, ask(WARM + COUNT)).await, outcome, "{case}");
     allocations
 }
 
