@@ -8,7 +8,6 @@ use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion};
 use tokio::{
     join,
     runtime::{Builder, Runtime},
-    spawn,
     sync::Notify,
     task::yield_now,
 };
@@ -95,13 +94,9 @@ fn guarded(table: &mut Table<'_>, which: &str, layer: impl Fn() -> Layer, body: 
     measure("replay", &replays, &mut || "k".into(), Outcome::Replayed);
 
     let busy = hanging().layer(layer());
-    let run = call(busy.clone(), request(Some("k"), body.clone()));
     let runtime = runtime();
-    let running = runtime.block_on(async {
-        let running = spawn(run);
-        yield_now().await;
-        running
-    });
+    let running = runtime.spawn(call(busy.clone(), request(Some("k"), body.clone())));
+    runtime.block_on(yield_now());
     measure("conflict", &busy, &mut || "k".into(), Outcome::Conflict);
     running.abort();
 
