@@ -30,7 +30,7 @@ pub(crate) struct Table {
 
 const HEAD: &str = "\
 # What a request costs on average, without the noise of a machine. Compared by `cargo test --release --bench instructions`,
-# written by the same with `-- --update`. Instructions are those of all but SHA-256, of which blocks are counted.
+# written by `benches/run instructions`. Instructions are those of all but SHA-256, of which blocks of 64 bytes are counted.
 ";
 
 impl fmt::Display for Table {

@@ -4,6 +4,7 @@
 //! ```console
 //! cargo test --release --bench instructions                # fails where a figure is out of its margin
 //! cargo test --release --bench instructions -- --update    # writes them
+//! benches/run instructions                                 # and their copy in docs/performance.md
 //! ```
 //!
 //! What callgrind has seen of each case is left in `target/tmp`, for `callgrind_annotate`.
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 fn compare(counted: &Table) -> ExitCode {
     print!("{counted}");
     let committed = fs::read_to_string(FILE).ok().and_then(|text| Table::parse(&text));
-    let committed = committed.expect("figures.txt has these cases; otherwise: -- --update");
+    let committed = committed.expect("figures.txt is of these cases; otherwise: benches/run instructions");
     if counted.environment != committed.environment {
         println!("The committed figures are of {}: ratios are compared.", committed.environment);
     }
@@ -50,9 +51,7 @@ fn compare(counted: &Table) -> ExitCode {
     if complaints.is_empty() {
         return ExitCode::SUCCESS;
     }
-    eprintln!(
-        "What is MORE is to be mended, or told a reason for. Then: cargo test --release --bench instructions -- --update"
-    );
+    eprintln!("What is MORE is to be mended, or has to have a reason. Then: benches/run instructions");
     ExitCode::FAILURE
 }
 
