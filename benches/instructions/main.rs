@@ -63,6 +63,7 @@ fn count() -> Table {
         counting.into_iter().map(|case| case.join().expect("valgrind runs")).collect::<Vec<_>>()
     });
     let (blocks, cases) = totals.split_first().expect("there are cases");
+    assert!(blocks.hashing > 0, "callgrind does not know the functions that hash");
     let per_request = |total: u64| total as f64 / f64::from(COUNT);
     let rows = cases.iter().map(|case| Figures {
         instructions: per_request(case.instructions),
