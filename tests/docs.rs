@@ -399,6 +399,16 @@ fn the_guide_for_operators_names_figures_outcomes_and_warnings_that_exist() {
     assert!(unsaid.is_empty(), "warnings that nothing says: {unsaid:?}");
 }
 
+/// `benches/run instructions` writes both.
+#[test]
+fn the_performance_page_has_the_figures_of_the_guard() {
+    let [page, figures] = ["docs/performance.md", "benches/instructions/figures.txt"]
+        .map(|path| fs::read_to_string(root().join(path)).unwrap());
+    let figures: Vec<_> = figures.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(figures.len() > 5, "only {} lines of figures were found", figures.len());
+    assert!(page.contains(&figures.join("\n")), "docs/performance.md has other figures: run benches/run instructions");
+}
+
 #[test]
 fn decisions_are_numbered_one_by_one_and_built_alike() {
     for (number, path) in (1..).zip(below("docs/decisions")) {

@@ -1,6 +1,6 @@
 //! The same router, bare and behind each layer, and what each needs to do its work.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use axum::{Router, body::Body, extract::Request, http::header, routing::post};
 use axum_idempotent::{IdempotentLayer, IdempotentOptions};
@@ -30,30 +30,38 @@ pub(crate) fn contenders() -> Vec<Contender> {
     vec![
         contender("bare axum", None, router()),
         contender("no-op layer", None, router().layer(Identity::new())),
-        contender("tower-idempotency", Some("idempotent-replayed"), tower_idempotency()),
-        contender("idempotent 2.0.0", Some("idempotent-replayed"), idempotent()),
-        contender("axum-idempotent 0.6.0", Some("idempotency-replayed"), axum_idempotent()),
+        contender("tower-idempotency", Some("idempotent-replayed"), tower_idempotency(router())),
+        contender("idempotent 2.0.0", Some("idempotent-replayed"), idempotent(router())),
+        contender("axum-idempotent 0.6.0", Some("idempotency-replayed"), axum_idempotent(router())),
     ]
+}
+
+/// The routers of [`contenders`], in their order, with a handler that never answers behind those which refuse a duplicate
+/// of a running request. `None`: it runs duplicates.
+pub(crate) fn refusing() -> [Option<Router>; 5] {
+    let hanging = || Router::new().route("/payments", post(|_: axum::body::Bytes| pending::<()>()));
+    let noop = router().layer(Identity::new());
+    [Some(router()), Some(noop), Some(tower_idempotency(hanging())), Some(idempotent(hanging())), None]
 }
 
 fn router() -> Router {
     Router::new().route("/payments", post(|_: axum::body::Bytes| async { RESPONSE }))
 }
 
-fn tower_idempotency() -> Router {
-    router().layer(IdempotencyLayer::new(MemoryBackend::new()))
+fn tower_idempotency(router: Router) -> Router {
+    router.layer(IdempotencyLayer::new(MemoryBackend::new()))
 }
 
-fn idempotent() -> Router {
+fn idempotent(router: Router) -> Router {
     let store = MemoryStore::builder().try_build().expect("there is a runtime");
-    router().layer(idempotent::middleware::IdempotencyLayer::new(store))
+    router.layer(idempotent::middleware::IdempotencyLayer::new(store))
 }
 
 /// It keeps its records in sessions, which take a store, cookies and two layers more.
-fn axum_idempotent() -> Router {
+fn axum_idempotent(router: Router) -> Router {
     let options = IdempotentOptions::new(DAY).use_idempotency_key_header(None, false);
     let sessions = SessionLayer::new(Arc::new(MokaStore::builder().build()));
-    router()
+    router
         .layer(IdempotentLayer::<MokaStore>::new(options))
         .layer(sessions.with_cookie_options(CookieOptions::build().name("session")))
         .layer(CookieManagerLayer::new())
