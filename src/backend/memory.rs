@@ -2,6 +2,7 @@
 
 mod cache;
 mod hashed;
+mod index;
 mod leftovers;
 #[cfg(all(test, idempotency_loom))]
 mod loom;

@@ -35,7 +35,7 @@ impl MemoryBackend {
     /// The record kept under `key`.
     pub(in crate::backend) fn search(&self, key: &Key) -> (Option<Record>, Search) {
         let since = Instant::now();
-        let (record, removals) = self.store.at(since, key, |shard, key| shard.search(key));
+        let (record, removals) = self.store.at(since, key, |shard, key, _| shard.search(key));
         (record, Search { since, removals })
     }
 
@@ -45,18 +45,20 @@ impl MemoryBackend {
         let now = Instant::now();
         let left = life.saturating_sub(now.saturating_duration_since(search.since));
         if !left.is_zero() {
-            self.store.at(now, key, |shard, key| shard.keep(key, record, seen, left, search.removals));
+            self.store
+                .at(now, key, |shard, key, leftovers| shard.keep(key, record, seen, left, search.removals, leftovers));
         }
     }
 
     /// Notes that `token` holds the key elsewhere.
     pub(in crate::backend) fn note(&self, key: &Key, token: Token, fingerprint: &Fingerprint, lease: Duration) {
-        self.store.at(Instant::now(), key, |shard, key| shard.note(key, token, fingerprint, lease));
+        self.store
+            .at(Instant::now(), key, |shard, key, leftovers| shard.note(key, token, fingerprint, lease, leftovers));
     }
 
     /// Strikes out that `token` holds the key, and says whether it was noted.
     pub(in crate::backend) fn strike(&self, key: &Key, token: Token) -> bool {
-        self.store.at(Instant::now(), key, |shard, key| shard.strike(key, token))
+        self.store.at(Instant::now(), key, |shard, key, leftovers| shard.strike(key, token, leftovers))
     }
 
     /// Forgets `key`.
@@ -68,6 +70,6 @@ impl MemoryBackend {
 
 impl Drop for Removal<'_> {
     fn drop(&mut self) {
-        self.memory.store.at(Instant::now(), self.key, Shard::end_removal);
+        self.memory.store.at(Instant::now(), self.key, |shard, key, _| shard.end_removal(key));
     }
 }

@@ -7,38 +7,50 @@ use crate::Record;
 /// The wakers of those who wait for one claim to end, by ticket.
 pub(super) type Waiters = BTreeMap<u64, Waker>;
 
-/// What a command removed.
+/// What a command removed. Whoever locks drops this after unlocking, and with it what is in here; who waits is woken.
 ///
 /// Freeing a large record takes time that nobody should wait for. Waking and dropping a waker runs the code of an
 /// executor, which may drop a task, and with it a waiter that needs the same lock.
+///
+/// Mostly there is nothing, or one thing, which then costs no allocation.
 #[derive(Debug, Default)]
-pub(super) struct Leftovers {
-    record: Option<Record>,
-    more_records: Vec<Record>,
-    woken: Vec<Waiters>,
-    dropped: Option<Waker>,
+pub(super) struct Leftovers(Option<(Leftover, Vec<Leftover>)>);
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "what is in here is only dropped")]
+enum Leftover {
+    Record(Record),
+    Woken(Woken),
+    Waker(Waker),
 }
 
 impl Leftovers {
     pub(super) fn drop_record(&mut self, record: Record) {
-        // Mostly there is but one, which then costs no allocation.
-        self.more_records.extend(self.record.replace(record));
+        self.add(Leftover::Record(record));
     }
 
     pub(super) fn drop_waker(&mut self, waker: Waker) {
-        self.dropped = Some(waker);
+        self.add(Leftover::Waker(waker));
     }
 
     pub(super) fn wake(&mut self, waiters: Waiters) {
-        if !waiters.is_empty() {
-            self.woken.push(waiters);
-        }
+        self.add(Leftover::Woken(Woken(waiters)));
     }
 
-    /// Wakes who is to be woken, and drops the rest. To be called without the lock.
-    pub(super) fn settle(self) {
-        for waiters in self.woken {
-            waiters.into_values().for_each(Waker::wake);
+    fn add(&mut self, leftover: Leftover) {
+        match &mut self.0 {
+            None => self.0 = Some((leftover, Vec::new())),
+            Some((_, others)) => others.push(leftover),
         }
+    }
+}
+
+/// Those who are woken when this is dropped.
+#[derive(Debug)]
+struct Woken(Waiters);
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.0).into_values().for_each(Waker::wake);
     }
 }

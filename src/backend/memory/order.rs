@@ -41,8 +41,8 @@ impl Order {
         self.newest = Some(at);
     }
 
-    pub(super) fn unlink(&mut self, slots: &mut Slab<Slot>, at: u32) {
-        let Links { older, newer } = std::mem::replace(&mut slots[at].links, Links::NONE);
+    /// Takes a slot that had these `links` off the list.
+    pub(super) fn unlink(&mut self, slots: &mut Slab<Slot>, Links { older, newer }: Links) {
         match older {
             END => self.oldest = some(newer),
             older => slots[older].links.newer = newer,

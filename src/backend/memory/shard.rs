@@ -7,16 +7,17 @@ mod inspect;
 
 use std::time::Duration;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 #[cfg(all(test, not(idempotency_loom)))]
 pub(super) use self::inspect::Snapshot;
 pub(super) use self::{cache::Removals, commands::Look};
 use super::{
-    hashed::Hashed,
+    hashed::{self, Hashed},
+    index::Index,
     leftovers::{Leftovers, Waiters},
     order::{Links, Order},
-    slab::Slab,
+    slab::{CHUNK, Slab},
     time::Time,
 };
 use crate::{BackendErrorKind, Fingerprint, Key, Record, Token};
@@ -27,6 +28,7 @@ const STORES_PER_SWEEP: u32 = 8;
 /// How many slots a sweep examines: several for each that was filled, so that clean-up outruns growth, and so few that
 /// the lock is free again after microseconds when all of them have expired.
 pub(super) const SWEEP: u32 = 32;
+const _: () = assert!(CHUNK.is_multiple_of(SWEEP), "a sweep ends where a chunk does");
 
 /// How many slots are searched for a dead claim, before a shard that holds nothing but claims is called full.
 const SEARCH: u32 = 1024;
@@ -42,30 +44,23 @@ pub(super) struct Bounds {
 
 /// One part of the keys.
 ///
-/// No code of others runs in here: what is removed, and may run some when it is dropped or woken, goes to `leftovers`,
-/// for the caller to settle after it has unlocked.
+/// No code of others runs in here: what is removed, and may run some when it is dropped or woken, goes to the caller's
+/// `leftovers`, to be settled after it has unlocked.
 #[derive(Debug)]
+#[repr(C)] // What every command touches is in the first lines of the cache.
 pub(super) struct Shard {
-    bounds: Bounds,
-    hasher: DefaultHashBuilder,
-    index: HashTable<Place>,
+    now: Time,
     slots: Slab<Slot>,
     claims: Slab<Claimed>,
     completed: Order,
     bytes: usize,
     hand: u32,
     stores: u32,
-    now: Time,
+    bounds: Bounds,
+    hasher: DefaultHashBuilder,
     next_ticket: u64,
+    index: Index,
     removals: Removals,
-    leftovers: Leftovers,
-}
-
-/// Where a key's slot is. The hash is kept so that growing the index neither hashes nor visits the slots.
-#[derive(Debug)]
-struct Place {
-    hash: u32,
-    slot: u32,
 }
 
 /// A claim or a record. There is one per live record: every byte counts.
@@ -89,7 +84,8 @@ enum State {
 #[derive(Debug)]
 struct Claimed {
     fingerprint: Fingerprint,
-    waiters: Waiters,
+    /// `None`: nobody has waited. Most claims end so, and a map costs time even if it stays empty.
+    waiters: Option<Waiters>,
 }
 
 impl Shard {
@@ -97,7 +93,7 @@ impl Shard {
         Self {
             bounds,
             hasher,
-            index: HashTable::new(),
+            index: Index::new(),
             slots: Slab::new(),
             claims: Slab::new(),
             completed: Order::default(),
@@ -107,7 +103,6 @@ impl Shard {
             now: Time::BIRTH,
             next_ticket: 0,
             removals: Removals::default(),
-            leftovers: Leftovers::default(),
         }
     }
 
@@ -115,11 +110,6 @@ impl Shard {
     /// one's time: in the order of the commands time never runs backwards.
     pub(super) fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
-    }
-
-    /// What the last commands removed.
-    pub(super) fn take_leftovers(&mut self) -> Leftovers {
-        std::mem::take(&mut self.leftovers)
     }
 
     /// Claims and records kept, expired ones included.
@@ -133,41 +123,48 @@ impl Shard {
     }
 
     fn find(&self, key: Hashed<'_>) -> Option<u32> {
-        let same = |place: &Place| place.hash == key.hash && self.slots[place.slot].key == *key.key;
-        self.index.find(spread(key.hash), same).map(|place| place.slot)
+        self.index.find(key.hash, |at| self.slots[at].key == *key.key)
     }
 
     /// The slot of `key`, which is freed instead when it has expired.
-    fn live(&mut self, key: Hashed<'_>) -> Option<u32> {
+    fn live(&mut self, key: Hashed<'_>, leftovers: &mut Leftovers) -> Option<u32> {
         let at = self.find(key)?;
         if self.now < self.slots[at].deadline {
             return Some(at);
         }
-        self.free(at);
+        self.free_hashed(at, key.hash, leftovers);
         None
     }
 
-    fn live_claim(&mut self, key: Hashed<'_>) -> Option<(u32, u32)> {
-        let at = self.live(key)?;
+    fn live_claim(&mut self, key: Hashed<'_>, leftovers: &mut Leftovers) -> Option<(u32, u32)> {
+        let at = self.live(key, leftovers)?;
         match self.slots[at].state {
             State::InProgress(claim) => Some((at, claim)),
             State::Completed(_) => None,
         }
     }
 
-    fn own_claim(&mut self, key: Hashed<'_>, token: Token) -> Option<(u32, u32)> {
-        self.live_claim(key).filter(|&(at, _)| self.slots[at].token == token)
+    fn own_claim(&mut self, key: Hashed<'_>, token: Token, leftovers: &mut Leftovers) -> Option<(u32, u32)> {
+        self.live_claim(key, leftovers).filter(|&(at, _)| self.slots[at].token == token)
     }
 
     fn insert(&mut self, key: Hashed<'_>, token: Token, life: Duration, state: State) -> u32 {
         let deadline = self.now.after(life);
         let slot = self.slots.insert(Slot { key: *key.key, token, deadline, state, links: Links::NONE });
-        self.index.insert_unique(spread(key.hash), Place { hash: key.hash, slot }, |place| spread(place.hash));
+        self.index.insert(key.hash, slot, |at| hashed::hash(&self.hasher, &self.slots[at].key));
         slot
     }
 
     /// Puts `record` in place of the claim at `claim`, or under a key that has nothing.
-    fn store(&mut self, claim: Option<u32>, key: Hashed<'_>, token: Token, record: Record, retention: Duration) {
+    fn store(
+        &mut self,
+        claim: Option<u32>,
+        key: Hashed<'_>,
+        token: Token,
+        record: Record,
+        retention: Duration,
+        leftovers: &mut Leftovers,
+    ) {
         self.bytes += record.size();
         let completed = State::Completed(record);
         let at = match claim {
@@ -175,83 +172,78 @@ impl Shard {
             Some(at) => {
                 let slot = &mut self.slots[at];
                 slot.deadline = self.now.after(retention);
-                let ended = std::mem::replace(&mut slot.state, completed);
-                self.discard(ended);
+                if let State::InProgress(claim) = std::mem::replace(&mut slot.state, completed) {
+                    self.end_claim(claim, leftovers);
+                }
                 at
             }
         };
         self.completed.push_newest(&mut self.slots, at);
     }
 
-    /// Does the share of the clean-up that falls to one store: all of it every so often.
-    fn sweep(&mut self) {
+    /// Does the share of the clean-up that falls to one new entry: all of it every so often.
+    fn clean_up(&mut self, leftovers: &mut Leftovers) {
         self.stores = (self.stores + 1) % STORES_PER_SWEEP;
         if self.stores == 0 {
-            for _ in 0..SWEEP {
-                self.examine_next();
-            }
+            self.sweep(leftovers);
         }
     }
 
-    /// Examines the next slot, frees it if it has expired, and says so.
-    fn examine_next(&mut self) -> bool {
-        self.hand = if self.hand + 1 < self.slots.places() { self.hand + 1 } else { 0 };
-        let expired = self.slots.get(self.hand).is_some_and(|slot| slot.deadline <= self.now);
-        if expired {
-            self.free(self.hand);
+    /// Examines the next slots, frees those that have expired, and says whether there were any.
+    fn sweep(&mut self, leftovers: &mut Leftovers) -> bool {
+        let before = self.len();
+        let end = self.hand + SWEEP;
+        while let Some(expired) = self.slots.find(self.hand..end, |slot| slot.deadline <= self.now) {
+            self.free(expired, leftovers);
+            self.hand = expired;
         }
-        expired
+        self.hand = if end < self.slots.places() { end } else { 0 };
+        self.len() < before
     }
 
     /// Lets the oldest record go if the entries are at their bound.
-    fn make_room_for_entry(&mut self) -> Result<(), BackendErrorKind> {
-        let roomy = self.len() < self.bounds.entries || self.evict_oldest() || (0..SEARCH).any(|_| self.examine_next());
+    fn make_room_for_entry(&mut self, leftovers: &mut Leftovers) -> Result<(), BackendErrorKind> {
+        let roomy = self.len() < self.bounds.entries
+            || self.evict_oldest(leftovers)
+            || (0..SEARCH / SWEEP).any(|_| self.sweep(leftovers));
         if roomy { Ok(()) } else { Err(BackendErrorKind::Full) }
     }
 
     /// Lets the oldest records go until `size` further bytes are within the bound.
-    fn make_room_for_bytes(&mut self, size: usize) {
-        while self.bytes + size > self.bounds.bytes && self.evict_oldest() {}
+    fn make_room_for_bytes(&mut self, size: usize, leftovers: &mut Leftovers) {
+        while self.bytes + size > self.bounds.bytes && self.evict_oldest(leftovers) {}
     }
 
-    fn evict_oldest(&mut self) -> bool {
+    fn evict_oldest(&mut self, leftovers: &mut Leftovers) -> bool {
         let oldest = self.completed.oldest();
         if let Some(at) = oldest {
-            self.free(at);
+            self.free(at, leftovers);
         }
         oldest.is_some()
     }
 
     /// Empties the slot at `at`.
-    fn free(&mut self, at: u32) {
-        let hash = Hashed::new(&self.hasher, &self.slots[at].key).hash;
-        if let Ok(place) = self.index.find_entry(spread(hash), |place| place.slot == at) {
-            place.remove();
-        }
-        if let State::Completed(_) = self.slots[at].state {
-            self.completed.unlink(&mut self.slots, at);
-        }
-        if let Some(slot) = self.slots.remove(at) {
-            self.discard(slot.state);
-        }
+    fn free(&mut self, at: u32, leftovers: &mut Leftovers) {
+        self.free_hashed(at, hashed::hash(&self.hasher, &self.slots[at].key), leftovers);
     }
 
-    fn discard(&mut self, state: State) {
-        match state {
-            State::InProgress(claim) => {
-                if let Some(claim) = self.claims.remove(claim) {
-                    self.leftovers.wake(claim.waiters);
-                }
-            }
+    /// Empties the slot at `at`, whose key has that hash.
+    fn free_hashed(&mut self, at: u32, hash: u64, leftovers: &mut Leftovers) {
+        self.index.remove(hash, at);
+        let Some(slot) = self.slots.remove(at) else { return };
+        match slot.state {
+            State::InProgress(claim) => self.end_claim(claim, leftovers),
             State::Completed(record) => {
+                self.completed.unlink(&mut self.slots, slot.links);
                 self.bytes -= record.size();
-                self.leftovers.drop_record(record);
+                leftovers.drop_record(record);
             }
         }
     }
-}
 
-/// hashbrown takes the bucket from the low bits and the tag from the seven highest.
-const fn spread(hash: u32) -> u64 {
-    (hash as u64) << 32 | hash as u64
+    fn end_claim(&mut self, claim: u32, leftovers: &mut Leftovers) {
+        if let Some(waiters) = self.claims.remove(claim).and_then(|claim| claim.waiters) {
+            leftovers.wake(waiters);
+        }
+    }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     hashed::Hashed,
+    leftovers::Leftovers,
     shard::{Bounds, Look, Shard},
     time::Clock,
     waiter::Waiter,
@@ -57,11 +58,11 @@ impl Store {
         lease: Duration,
         now: Instant,
     ) -> Result<Claim, BackendErrorKind> {
-        self.at(now, key, |shard, key| shard.claim(key, token, fingerprint, lease))
+        self.at(now, key, |shard, key, leftovers| shard.claim(key, token, fingerprint, lease, leftovers))
     }
 
     pub(super) fn renew(&self, key: &Key, token: Token, lease: Duration, now: Instant) -> Ownership {
-        self.at(now, key, |shard, key| shard.renew(key, token, lease))
+        self.at(now, key, |shard, key, leftovers| shard.renew(key, token, lease, leftovers))
     }
 
     pub(super) fn complete(
@@ -73,15 +74,15 @@ impl Store {
         now: Instant,
     ) -> Result<Ownership, BackendErrorKind> {
         let record = if record.size() < COPIED_BELOW { record.detached() } else { record.clone() };
-        self.at(now, key, |shard, key| shard.complete(key, token, record, retention))
+        self.at(now, key, |shard, key, leftovers| shard.complete(key, token, record, retention, leftovers))
     }
 
     pub(super) fn release(&self, key: &Key, token: Token, now: Instant) {
-        self.at(now, key, |shard, key| shard.release(key, token));
+        self.at(now, key, |shard, key, leftovers| shard.release(key, token, leftovers));
     }
 
     pub(super) fn get(&self, key: &Key, now: Instant) -> Option<Entry> {
-        self.at(now, key, |shard, key| shard.get(key))
+        self.at(now, key, |shard, key, _| shard.get(key))
     }
 
     pub(super) fn remove(&self, key: &Key, now: Instant) -> bool {
@@ -94,11 +95,11 @@ impl Store {
     }
 
     pub(super) fn look(&self, ticket: &mut Option<u64>, key: &Key, waker: Waker, now: Instant) -> Look {
-        self.at(now, key, |shard, key| shard.look(key, ticket, waker))
+        self.at(now, key, |shard, key, leftovers| shard.look(key, ticket, waker, leftovers))
     }
 
     pub(super) fn forget(&self, ticket: u64, key: &Key) {
-        self.locked(key, |shard, key| shard.forget(key, ticket));
+        self.locked(key, |shard, key, leftovers| shard.forget(key, ticket, leftovers));
     }
 
     pub(super) const fn clock(&self) -> &Clock {
@@ -110,21 +111,25 @@ impl Store {
         self.shards.iter().map(|shard| count(&lock(shard))).sum()
     }
 
-    pub(super) fn at<T>(&self, now: Instant, key: &Key, command: impl FnOnce(&mut Shard, Hashed<'_>) -> T) -> T {
-        self.locked(key, |shard, key| {
-            shard.advance(self.clock.time(now));
-            command(shard, key)
+    pub(super) fn at<T>(
+        &self,
+        now: Instant,
+        key: &Key,
+        command: impl FnOnce(&mut Shard, Hashed<'_>, &mut Leftovers) -> T,
+    ) -> T {
+        let now = self.clock.time(now);
+        self.locked(key, |shard, key, leftovers| {
+            shard.advance(now);
+            command(shard, key, leftovers)
         })
     }
 
-    pub(super) fn locked<T>(&self, key: &Key, command: impl FnOnce(&mut Shard, Hashed<'_>) -> T) -> T {
+    pub(super) fn locked<T>(&self, key: &Key, command: impl FnOnce(&mut Shard, Hashed<'_>, &mut Leftovers) -> T) -> T {
         let key = Hashed::new(&self.hasher, key);
-        let mut shard = lock(&self.shards[key.shard as usize & (self.shards.len() - 1)]);
-        let answer = command(&mut shard, key);
-        let leftovers = shard.take_leftovers();
-        drop(shard);
-        leftovers.settle();
-        answer
+        // Made before the lock is taken, so that it is dropped after the lock is given back.
+        let mut leftovers = Leftovers::default();
+        let mut shard = lock(&self.shards[key.shard() & (self.shards.len() - 1)]);
+        command(&mut shard, key, &mut leftovers)
     }
 }
 

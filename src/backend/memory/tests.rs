@@ -64,7 +64,7 @@ impl Fixture {
     }
 
     fn snapshot(&self, key: Key) -> Option<Snapshot> {
-        self.store.locked(&key, Shard::snapshot)
+        self.store.locked(&key, |shard, key, _| shard.snapshot(key))
     }
 
     fn len(&self) -> usize {

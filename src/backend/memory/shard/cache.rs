@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{Shard, State};
 use crate::{
     Entry, Fingerprint, Key, Record, Token,
-    backend::memory::{cache::Seen, hashed::Hashed},
+    backend::memory::{cache::Seen, hashed::Hashed, leftovers::Leftovers},
 };
 
 /// The token of a copy: nobody asks for it.
@@ -60,19 +60,20 @@ impl Shard {
         seen: Seen,
         life: Duration,
         removals: u64,
+        leftovers: &mut Leftovers,
     ) {
         let may_be_gone = self.removals.may_concern(key.key, removals);
-        let older = seen == Seen::Found && self.live(key).is_some();
+        let older = seen == Seen::Found && self.live(key, leftovers).is_some();
         if may_be_gone || older || record.size() > self.bounds.bytes {
-            return self.leftovers.drop_record(record);
+            return leftovers.drop_record(record);
         }
-        self.remove(key);
-        self.sweep();
-        if self.make_room_for_entry().is_err() {
-            return self.leftovers.drop_record(record);
+        self.remove(key, leftovers);
+        self.clean_up(leftovers);
+        if self.make_room_for_entry(leftovers).is_err() {
+            return leftovers.drop_record(record);
         }
-        self.make_room_for_bytes(record.size());
-        self.store(None, key, NOBODY, record, life);
+        self.make_room_for_bytes(record.size(), leftovers);
+        self.store(None, key, NOBODY, record, life, leftovers);
     }
 
     /// Notes a claim that is held elsewhere, in place of a copy: whose original is gone, then. A full shard notes none.
@@ -82,28 +83,34 @@ impl Shard {
         token: Token,
         fingerprint: &Fingerprint,
         lease: Duration,
+        leftovers: &mut Leftovers,
     ) {
-        if let Some(at) = self.live(key)
+        if let Some(at) = self.live(key, leftovers)
             && matches!(self.slots[at].state, State::Completed(_))
         {
-            self.free(at);
+            self.free_hashed(at, key.hash, leftovers);
         }
-        let _ = self.claim(key, token, fingerprint, lease);
+        let _ = self.claim(key, token, fingerprint, lease, leftovers);
     }
 
     /// Strikes out the note of a claim, and says whether there was one.
-    pub(in crate::backend::memory) fn strike(&mut self, key: Hashed<'_>, token: Token) -> bool {
-        let noted = self.own_claim(key, token);
+    pub(in crate::backend::memory) fn strike(
+        &mut self,
+        key: Hashed<'_>,
+        token: Token,
+        leftovers: &mut Leftovers,
+    ) -> bool {
+        let noted = self.own_claim(key, token, leftovers);
         if let Some((at, _)) = noted {
-            self.free(at);
+            self.free_hashed(at, key.hash, leftovers);
         }
         noted.is_some()
     }
 
-    pub(in crate::backend::memory) fn begin_removal(&mut self, key: Hashed<'_>) {
+    pub(in crate::backend::memory) fn begin_removal(&mut self, key: Hashed<'_>, leftovers: &mut Leftovers) {
         self.removals.under_way.push(*key.key);
         self.removals.step(key.key);
-        self.remove(key);
+        self.remove(key, leftovers);
     }
 
     pub(in crate::backend::memory) fn end_removal(&mut self, key: Hashed<'_>) {

@@ -5,7 +5,7 @@ use std::{task::Waker, time::Duration};
 use super::{Claimed, Shard, State};
 use crate::{
     BackendErrorKind, Claim, Entry, Fingerprint, Ownership, Record, Token,
-    backend::memory::{hashed::Hashed, leftovers::Waiters, time::Time},
+    backend::memory::{hashed::Hashed, leftovers::Leftovers, time::Time},
 };
 
 /// What a waiter sees.
@@ -24,8 +24,9 @@ impl Shard {
         token: Token,
         fingerprint: &Fingerprint,
         lease: Duration,
+        leftovers: &mut Leftovers,
     ) -> Result<Claim, BackendErrorKind> {
-        if let Some(at) = self.live(key) {
+        if let Some(at) = self.live(key, leftovers) {
             let slot = &self.slots[at];
             return Ok(match &slot.state {
                 State::InProgress(_) if slot.token == token => Claim::Acquired,
@@ -33,19 +34,25 @@ impl Shard {
                 State::Completed(record) => Claim::Completed(record.clone()),
             });
         }
-        self.sweep();
-        self.make_room_for_entry()?;
-        let claim = self.claims.insert(Claimed { fingerprint: *fingerprint, waiters: Waiters::new() });
+        self.clean_up(leftovers);
+        self.make_room_for_entry(leftovers)?;
+        let claim = self.claims.insert(Claimed { fingerprint: *fingerprint, waiters: None });
         self.insert(key, token, lease, State::InProgress(claim));
         Ok(Claim::Acquired)
     }
 
-    pub(in crate::backend::memory) fn renew(&mut self, key: Hashed<'_>, token: Token, lease: Duration) -> Ownership {
-        let Some((at, claim)) = self.own_claim(key, token) else { return Ownership::Lost };
+    pub(in crate::backend::memory) fn renew(
+        &mut self,
+        key: Hashed<'_>,
+        token: Token,
+        lease: Duration,
+        leftovers: &mut Leftovers,
+    ) -> Ownership {
+        let Some((at, claim)) = self.own_claim(key, token, leftovers) else { return Ownership::Lost };
         let deadline = self.now.after(lease);
         if deadline < self.slots[at].deadline {
             // Waiters sleep until the deadline they saw.
-            self.leftovers.wake(std::mem::take(&mut self.claims[claim].waiters));
+            self.claims[claim].waiters.take().into_iter().for_each(|waiters| leftovers.wake(waiters));
         }
         self.slots[at].deadline = deadline;
         Ownership::Held
@@ -57,8 +64,9 @@ impl Shard {
         token: Token,
         record: Record,
         retention: Duration,
+        leftovers: &mut Leftovers,
     ) -> Result<Ownership, BackendErrorKind> {
-        let found = self.live(key);
+        let found = self.live(key, leftovers);
         if let Some(at) = found {
             let slot = &self.slots[at];
             match slot.state {
@@ -70,18 +78,18 @@ impl Shard {
         if record.size() > self.bounds.bytes {
             return Err(BackendErrorKind::TooLarge);
         }
-        self.sweep();
         if found.is_none() {
-            self.make_room_for_entry()?;
+            self.clean_up(leftovers);
+            self.make_room_for_entry(leftovers)?;
         }
-        self.make_room_for_bytes(record.size());
-        self.store(found, key, token, record, retention);
+        self.make_room_for_bytes(record.size(), leftovers);
+        self.store(found, key, token, record, retention, leftovers);
         Ok(Ownership::Held)
     }
 
-    pub(in crate::backend::memory) fn release(&mut self, key: Hashed<'_>, token: Token) {
-        if let Some((at, _)) = self.own_claim(key, token) {
-            self.free(at);
+    pub(in crate::backend::memory) fn release(&mut self, key: Hashed<'_>, token: Token, leftovers: &mut Leftovers) {
+        if let Some((at, _)) = self.own_claim(key, token, leftovers) {
+            self.free_hashed(at, key.hash, leftovers);
         }
     }
 
@@ -93,10 +101,10 @@ impl Shard {
         })
     }
 
-    pub(in crate::backend::memory) fn remove(&mut self, key: Hashed<'_>) -> bool {
-        let found = self.live(key);
+    pub(in crate::backend::memory) fn remove(&mut self, key: Hashed<'_>, leftovers: &mut Leftovers) -> bool {
+        let found = self.live(key, leftovers);
         if let Some(at) = found {
-            self.free(at);
+            self.free_hashed(at, key.hash, leftovers);
         }
         found.is_some()
     }
@@ -104,10 +112,16 @@ impl Shard {
     /// Looks at `key` for the waiter that has `ticket`, and registers `waker` while a run is in progress.
     ///
     /// One step under the lock: whatever ends the run comes either before it, and is seen, or after it, and wakes.
-    pub(in crate::backend::memory) fn look(&mut self, key: Hashed<'_>, ticket: &mut Option<u64>, waker: Waker) -> Look {
-        let Some((at, claim)) = self.live_claim(key) else {
+    pub(in crate::backend::memory) fn look(
+        &mut self,
+        key: Hashed<'_>,
+        ticket: &mut Option<u64>,
+        waker: Waker,
+        leftovers: &mut Leftovers,
+    ) -> Look {
+        let Some((at, claim)) = self.live_claim(key, leftovers) else {
             *ticket = None;
-            self.leftovers.drop_waker(waker);
+            leftovers.drop_waker(waker);
             return Look::Settled(self.get(key));
         };
         let ticket = *ticket.get_or_insert_with(|| {
@@ -115,18 +129,19 @@ impl Shard {
             self.next_ticket
         });
         let claim = &mut self.claims[claim];
-        if let Some(replaced) = claim.waiters.insert(ticket, waker) {
-            self.leftovers.drop_waker(replaced);
+        if let Some(replaced) = claim.waiters.get_or_insert_default().insert(ticket, waker) {
+            leftovers.drop_waker(replaced);
         }
         Look::InProgress { fingerprint: claim.fingerprint, deadline: self.slots[at].deadline }
     }
 
     /// Takes back what [`look`](Self::look) registered under `ticket`.
-    pub(in crate::backend::memory) fn forget(&mut self, key: Hashed<'_>, ticket: u64) {
-        if let Some((_, claim)) = self.live_claim(key)
-            && let Some(waker) = self.claims[claim].waiters.remove(&ticket)
+    pub(in crate::backend::memory) fn forget(&mut self, key: Hashed<'_>, ticket: u64, leftovers: &mut Leftovers) {
+        if let Some((_, claim)) = self.live_claim(key, leftovers)
+            && let Some(waiters) = &mut self.claims[claim].waiters
+            && let Some(waker) = waiters.remove(&ticket)
         {
-            self.leftovers.drop_waker(waker);
+            leftovers.drop_waker(waker);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What tests see of a shard.
 
-use super::{Place, Shard, State};
+use std::collections::BTreeMap;
+
+use super::{Shard, State};
 use crate::{
     Entry, Token,
     backend::memory::{hashed::Hashed, time::Time},
@@ -21,7 +23,7 @@ impl Shard {
         let (entry, waiters) = match &slot.state {
             State::InProgress(claim) => {
                 let claim = &self.claims[*claim];
-                (Entry::InProgress { fingerprint: claim.fingerprint }, claim.waiters.len())
+                (Entry::InProgress { fingerprint: claim.fingerprint }, claim.waiters.as_ref().map_or(0, BTreeMap::len))
             }
             State::Completed(record) => (Entry::Completed(record.clone()), 0),
         };
@@ -35,9 +37,9 @@ impl Shard {
 
     /// Panics unless index, slots, claims, order and counters tell the same story within the bounds.
     pub(in crate::backend::memory) fn assert_consistent(&self) {
-        assert_eq!(self.index.len(), self.slots.len());
-        for Place { hash, slot } in &self.index {
-            assert_eq!(*hash, Hashed::new(&self.hasher, &self.slots[*slot].key).hash);
+        assert_eq!(self.index.iter().count(), self.slots.len());
+        for slot in self.index.iter() {
+            assert_eq!(self.find(Hashed::new(&self.hasher, &self.slots[slot].key)), Some(slot));
         }
         let mut bytes = 0;
         let mut completed = 0;

@@ -209,7 +209,7 @@ fn a_store_is_used_on_after_a_panic_under_the_lock() {
     let fixture = Fixture::new();
     fixture.acquire(key(0), OURS);
     let panicked = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| fixture.store.locked(&key(0), |_, _| panic!("on purpose")));
+        let thread = scope.spawn(|| fixture.store.locked(&key(0), |_, _, _| panic!("on purpose")));
         thread.join().is_err()
     });
     assert!(panicked);

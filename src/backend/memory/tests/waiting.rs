@@ -274,7 +274,7 @@ async fn a_thousand_waiters_all_get_the_record() {
         waiters.spawn(async move { backend.wait(&key(0), start + 10 * SECOND).await.unwrap() });
     }
     tokio::time::sleep(SECOND).await;
-    let registered = || backend.store.locked(&key(0), |shard, key| shard.snapshot(key).unwrap().waiters);
+    let registered = || backend.store.locked(&key(0), |shard, key, _| shard.snapshot(key).unwrap().waiters);
     assert_eq!(registered(), 1000);
     assert_eq!(backend.complete(&key(0), OURS, &record(60), RETENTION).await.unwrap(), Ownership::Held);
     assert_eq!(waiters.join_all().await, vec![Some(Entry::Completed(record(60))); 1000]);
