@@ -169,7 +169,9 @@ async fn measure() {
 }
 
 fn report(times: &[Vec<f64>; CASES.len()]) {
-    println!("server CPU per request, {CONNECTIONS} connections, {WORKERS} worker threads, {ROUNDS} rounds of {REQUESTS}");
+    println!(
+        "server CPU per request, {CONNECTIONS} connections, {WORKERS} worker threads, {ROUNDS} rounds of {REQUESTS}"
+    );
     println!("{:16} {:>8} {:>22} {:>22} {:>8}", "", "µs", "of bare (quartiles)", "more, µs (quartiles)", "goal");
     for (case, own) in CASES.iter().zip(times) {
         let by_round = |compare: fn(f64, f64) -> f64| {
@@ -219,7 +221,8 @@ async fn exchange(stream: &mut TcpStream, keys: Keys, number: usize, is_warm: bo
         Keys::Fresh => format!("x-idempotency-key: k-{number:012}\r\n"),
         Keys::Same => format!("x-idempotency-key: s-{:012}\r\n", number % REQUESTS),
     };
-    let head = "POST /payments HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n";
+    let head =
+        "POST /payments HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n";
     let request = [head.as_bytes(), key.as_bytes(), b"\r\n", &REQUEST].concat();
     stream.write_all(&request).await.unwrap();
     let mut answer = Vec::with_capacity(1024);
