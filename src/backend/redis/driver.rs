@@ -38,7 +38,8 @@ pub(super) async fn connect(client: &Client) -> RedisResult<(Arc<Pulse>, Multipl
 ///
 /// A worker of tokio runs a task that has been woken next, before all that wait already. So each command of a crowd would
 /// be written by itself, and most of what it costs is the system call. While more than one command is under way the
-/// driver gets to the end of the queue instead, once, and writes what has come together by then.
+/// driver gets to the end of the queue instead, once, and writes what has come together by then. Not for a single command:
+/// another worker would wake to take up what waits.
 async fn drive(driver: impl Future<Output = ()>, pulse: Weak<Pulse>) {
     let mut driver = pin!(driver);
     let mut has_made_way = false;
