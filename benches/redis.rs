@@ -1,4 +1,4 @@
-//! What the Redis backend costs, beside what its server and its client cost alone: throughput, the server's time, and
+//! What the Redis backend costs, beside what its server and its client cost alone: throughput, the CPU time of both, and
 //! round trips. The two sides of each ratio take turns in one run, so that a busy machine slows both.
 //!
 //! ```console
@@ -27,6 +27,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use redis::{Client, IntoConnectionInfo, aio::MultiplexedConnection, cmd};
+use rustix::time::{ClockId, clock_gettime};
 use server::Server;
 use tokio::{runtime::Builder, task::JoinSet};
 use tower::{Layer, Service, service_fn};
@@ -39,6 +40,8 @@ use tower_idempotency::{
 const ROUNDS: u64 = 21;
 /// What is done in one round.
 const AMOUNT: u64 = 25_600;
+/// The same where few are done at a time.
+const FEW: usize = 3200;
 /// How many requests are measured one by one.
 const SINGLE: u64 = 4000;
 
@@ -61,6 +64,10 @@ fn main() {
     for workers in [2, 1] {
         println!("\nclaims, 256 at a time, {workers} worker thread(s)");
         crowded(workers).block_on(throughput(&server));
+    }
+    println!("\nclient CPU per claim, 2 worker threads; beside it SET NX PX with TCP_NODELAY, and the ratio");
+    for width in [1, 2, 4, 16, 64, 256] {
+        crowded(2).block_on(client_time(&server, width));
     }
     crowded(2).block_on(server_time(&server, 256));
     crowded(2).block_on(server_time(&server, 1));
@@ -89,6 +96,25 @@ async fn throughput(server: &Server) {
     println!("    per second: {:.0}", median(rates));
     println!("    of bare SET NX PX: {:.2} (goal: 0.80 or more)", median(ratios));
     println!("    of bare SET NX PX with TCP_NODELAY: {:.2}", median(prompt_ratios));
+}
+
+async fn client_time(server: &Server, width: u64) {
+    let (bare, backend) = (bare(server, true).await, backend(server).await);
+    let [mut bare_times, mut times, mut ratios] = [const { Vec::new() }; 3];
+    for round in 0..ROUNDS {
+        let numbers = || numbers(round).take(FEW);
+        let (names, requests): (Vec<_>, Vec<_>) = (numbers().map(name).collect(), numbers().map(request).collect());
+        let start = own_cpu_time();
+        crowd(width, &bare, names.into_iter(), bare_claim).await;
+        let middle = own_cpu_time();
+        crowd(width, &backend, requests.into_iter(), claim).await;
+        let end = own_cpu_time();
+        server.ask::<()>("FLUSHALL");
+        ratios.push((end - middle) / (middle - start));
+        bare_times.push((middle - start) * 1e6 / FEW as f64);
+        times.push((end - middle) * 1e6 / FEW as f64);
+    }
+    println!("    {width:3} at a time: {:5.2} µs; {:5.2} µs; {:.2}", median(times), median(bare_times), median(ratios));
 }
 
 async fn server_time(server: &Server, width: u64) {
@@ -279,6 +305,12 @@ fn cpu_time(server: &Server) -> f64 {
     let info: String = server.ask("INFO cpu");
     let value = |name| info.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse::<f64>().unwrap();
     value("used_cpu_user:") + value("used_cpu_sys:")
+}
+
+/// The time of this process on all cores so far, in seconds.
+fn own_cpu_time() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -68,8 +68,8 @@ impl<'a> Reader<'a> {
 
     pub(super) fn take_lines(&mut self, count: u16) -> Result<HeaderMap, DecodeError> {
         // A line takes two bytes at least, so a forged count cannot ask for more than the input justifies.
-        // Room for one more: a replay is marked.
-        let mut lines = HeaderMap::with_capacity(usize::from(count).min(self.remaining() / 2) + 1);
+        // Room for two more: a replay is marked, and a server adds a length.
+        let mut lines = HeaderMap::with_capacity(usize::from(count).min(self.remaining() / 2) + 2);
         for _ in 0..count {
             let first = self.take(1)?[0];
             let name = match first & !SENSITIVE {

@@ -18,7 +18,10 @@ use super::link::{Line, Link, Locate};
 /// where the attempt fails they get its error. Attempts begin at least 50 milliseconds apart. No command is sent twice, and
 /// none has a time-out here: [`RedisBackend`](super::RedisBackend) has one.
 ///
-/// Sockets get `TCP_NODELAY` and, unless they have them, keep-alive and, on Linux, a `TCP_USER_TIMEOUT` of five seconds.
+/// Sockets get `TCP_NODELAY` and, unless they have them, keep-alive and, on Linux, a `TCP_USER_TIMEOUT` of five seconds. A
+/// linger time is not taken over, unless it is for TLS.
+///
+/// Commands that are sent at the same time are written together, but over TLS and Unix sockets.
 #[derive(Clone)]
 pub struct RedisConnection(Arc<Link>);
 

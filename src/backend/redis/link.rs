@@ -3,13 +3,13 @@
 
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Client, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{failure::says, pulse::Pulse, socket::client};
+use super::{driver, failure::says, pulse::Pulse, socket::client};
 
 /// From one attempt to connect to the next, so that a server that is down or coming up is not flooded with them.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,9 +39,10 @@ struct State {
 /// An open connection.
 #[derive(Clone)]
 pub(super) struct Line {
+    // Before the connection: the driver, woken when the last of those is dropped, ends when nobody holds this.
+    pulse: Arc<Pulse>,
     pub(super) connection: MultiplexedConnection,
     attempt: u64,
-    pulse: Arc<Pulse>,
 }
 
 impl Link {
@@ -126,10 +127,8 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let client = client(&self.locate).await?;
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        client.get_multiplexed_async_connection_with_config(&config).await
+    async fn connect(&self) -> RedisResult<(Arc<Pulse>, MultiplexedConnection)> {
+        driver::connect(&client(&self.locate).await?).await
     }
 }
 
@@ -143,7 +142,7 @@ impl Line {
 /// An attempt under way. It ends when this is dropped, perhaps together with its runtime.
 struct Attempt {
     link: Arc<Link>,
-    result: Option<RedisResult<MultiplexedConnection>>,
+    result: Option<RedisResult<(Arc<Pulse>, MultiplexedConnection)>>,
 }
 
 impl Attempt {
@@ -160,8 +159,8 @@ impl Drop for Attempt {
         self.link.state.send_modify(|state| {
             state.ended = state.attempts;
             match result {
-                Ok(connection) => {
-                    state.line = Some(Line { connection, attempt: state.attempts, pulse: Arc::new(Pulse::new()) });
+                Ok((pulse, connection)) => {
+                    state.line = Some(Line { pulse, connection, attempt: state.attempts });
                 }
                 Err(error) => state.failure = error,
             }

@@ -3,6 +3,7 @@
 mod command;
 mod connect;
 mod connection;
+mod driver;
 mod failure;
 mod link;
 mod pulse;

@@ -20,6 +20,10 @@ pub(super) static COMPLETE: LazyLock<Script> = LazyLock::new(|| Script::new(incl
 pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
 pub(super) static REMOVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("remove.lua")));
 
+/// What nearly all calls have room in, so that they are written without moving.
+const ARGUMENTS: usize = 9;
+const ROOM: usize = 512;
+
 impl Script {
     fn new(code: &'static str) -> Self {
         let hash = redis::Script::new(code).get_hash().to_owned();
@@ -36,8 +40,8 @@ impl Script {
         write: impl Fn(&mut Cmd),
     ) -> RedisResult<Value> {
         let call = |command: &str, script: &str| {
-            let mut call = redis::cmd(command);
-            call.arg(script).arg(1).arg(key);
+            let mut call = Cmd::with_capacity(ARGUMENTS, ROOM);
+            call.arg(command).arg(script).arg(1).arg(key);
             write(&mut call);
             call
         };
