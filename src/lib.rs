@@ -3,6 +3,7 @@
 // The prose lies in files of its own; each of them begins with a blank line, which ends the paragraph before it.
 #![doc = include_str!("docs/promises.md")]
 #![doc = include_str!("docs/example.md")]
+#![doc = include_str!("docs/guides.md")]
 #![doc = include_str!("docs/request.md")]
 #![doc = include_str!("docs/layers.md")]
 #![doc = include_str!("docs/keys.md")]
