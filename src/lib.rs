@@ -56,7 +56,7 @@ mod policy;
 #[doc(hidden)]
 pub mod protocol;
 #[cfg(not(feature = "test-util"))]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, reason = "it is public with the feature")]
 #[cfg_attr(false, mutants::skip)] // for cargo-mutants, which would take each mutant twice
 mod protocol;
 mod reading;
