@@ -107,7 +107,8 @@ pub(crate) fn encode_value(fingerprint: &Fingerprint, value: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// Only header and trailer lines whose names `keeps` names are encoded. `None` when a count or a length does not fit the layout.
+/// Only header and trailer lines whose names `keeps` names are encoded. `None` when a count or a length does not fit the
+/// layout.
 pub(crate) fn encode_response(
     fingerprint: &Fingerprint,
     status: StatusCode,

@@ -62,7 +62,8 @@ use crate::{
 /// It does *not* promise that the effect of a message happens once: a process that is killed between an effect and its
 /// record leaves the effect without a record, and once its [lease](Self::lease) is over the next delivery runs again.
 /// Messages are processed at least once. To have one effect, put [`Run::key`] under a UNIQUE constraint in the
-/// transaction that makes the effect; the example `queue_consumer` shows both.
+/// transaction that makes the effect, or [`Run::derive`] where consumers share a table; the example `queue_consumer`
+/// shows both: messages that come twice, and a consumer that dies.
 ///
 /// # Cancel safety
 ///

@@ -1,5 +1,7 @@
-//! The way of a guarded request, from top to bottom:
-//! key -> fingerprint -> claim (or wait) -> run -> record -> respond.
+//! The way of a guarded request, from top to bottom.
+//!
+//! `guarded` reads it until its key is known; `once` takes its fingerprint, claims the key or waits for it, and runs the
+//! handler; `conclude` records the response, and hands it on.
 
 use std::{future::Future, mem, sync::Arc};
 
@@ -40,7 +42,7 @@ struct Asked {
     client: Client,
 }
 
-/// Reads a request until its key is known, and guards it then. Every early return gives the readiness of `inner` back.
+/// Reads a request until its key is known, and then guards it. Every early return gives the readiness of `inner` back.
 pub(crate) fn guarded<B, S, ReqBody, ResBody>(
     shared: Arc<Shared<B>>,
     mut inner: S,
@@ -74,7 +76,7 @@ where
     }
 }
 
-/// Tells the story of a request with a key.
+/// Runs a request with a key under a claim, or answers it without a run.
 fn once<B, S, ReqBody, ResBody>(
     shared: &Arc<Shared<B>>,
     inner: &mut S,
@@ -108,10 +110,7 @@ where
 
         let handler = || catch_panic(|| inner.call(request));
         let Some(ended) = shared.settings.on_disconnect.run(&asked.client, handler).await else {
-            let outcome = fail(lease).await;
-            let mut response = Rejection::OutcomeUnknown.response(asked.dialect); // which nobody gets
-            response.extensions_mut().insert(outcome);
-            return Ok(response);
+            return Ok(Box::pin(cancelled(lease, asked.dialect)).await);
         };
         match ended {
             Ok(Ok(response)) => {
@@ -147,10 +146,12 @@ where
             lease.release().await;
             return finished(head, Outcome::Released, ResponseBody::untouched(body));
         }
-        let captured = match lease.run().word() {
-            Some(Word::KeepWithoutBody) => Ok(Captured::Unkept(body)),
-            _ if lease.run().is_committed() => Ok(Captured::Unkept(body)),
-            _ => catch_panic(|| capture(&asked.method, &head, body, shared.settings.response_limit)).await,
+        // What the handler has committed is its record: none is made here, and to complete sends nothing.
+        let unkept = lease.run().is_committed() || lease.run().word() == Some(Word::KeepWithoutBody);
+        let captured = if unkept {
+            Ok(Captured::Unkept(body))
+        } else {
+            catch_panic(|| capture(&asked.method, &head, body, shared.settings.response_limit)).await
         };
         let record = |whole: &Whole| whole_response(&shared.settings.record, &lease.fingerprint(), &head, whole);
         let (record, body) = match captured {
@@ -183,7 +184,14 @@ where
     }
 }
 
-/// Ends a run that came to nothing.
+/// Ends a run whose handler was dropped, as its client has left: nobody gets the answer.
+async fn cancelled<B: Backend, ResBody>(lease: Lease<B>, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
+    let mut response = Rejection::OutcomeUnknown.response(dialect);
+    response.extensions_mut().insert(fail(lease).await);
+    response
+}
+
+/// Ends a run that came to nothing, and tells whether its key is kept all the same.
 async fn fail<B: Backend>(lease: Lease<B>) -> Outcome {
     let kept = lease.keeps_failure() == Some(true);
     lease.fail().await;

@@ -3,6 +3,7 @@
 // The prose lies in files of its own; each of them begins with a blank line, which ends the paragraph before it.
 #![doc = include_str!("docs/promises.md")]
 #![doc = include_str!("docs/example.md")]
+#![doc = include_str!("docs/guides.md")]
 #![doc = include_str!("docs/request.md")]
 #![doc = include_str!("docs/layers.md")]
 #![doc = include_str!("docs/keys.md")]
@@ -55,7 +56,7 @@ mod policy;
 #[doc(hidden)]
 pub mod protocol;
 #[cfg(not(feature = "test-util"))]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, reason = "it is public with the feature")]
 #[cfg_attr(false, mutants::skip)] // for cargo-mutants, which would take each mutant twice
 mod protocol;
 mod reading;

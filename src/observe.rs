@@ -34,7 +34,10 @@ pub(crate) struct Observer {
     figures: figures::Figures,
 }
 
-#[cfg_attr(not(all(feature = "metrics", feature = "tracing")), allow(unused_variables, clippy::unused_self))]
+#[cfg_attr(
+    not(all(feature = "metrics", feature = "tracing")),
+    allow(unused_variables, clippy::unused_self, reason = "without a feature nobody hears what it is told")
+)]
 impl Observer {
     pub(crate) fn new(kind: Kind, namespace: &str) -> Self {
         Self {
@@ -170,7 +173,7 @@ pub(crate) fn in_span<F: Future>(task: F) -> F {
 }
 
 /// One request that waits.
-#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only figures need to know"))]
 pub(crate) struct Waits<'a> {
     observer: &'a Observer,
     since: Stopwatch,

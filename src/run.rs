@@ -52,7 +52,7 @@ pub struct Run {
 
 impl Run {
     /// The run under `lease`. That of a request has the `settings` of its layer.
-    #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables, reason = "commits alone need the settings"))]
     pub(crate) fn new<B: Backend>(
         text: KeyText,
         by_body: bool,

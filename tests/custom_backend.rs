@@ -1,7 +1,7 @@
 //! The backend of the guide `docs/guide/backend.md`: it keeps the laws, and the guide shows it as it is.
 #![cfg(feature = "test-util")]
 
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, reason = "the guide shows a library")]
 #[path = "../examples/custom_backend/sqlite.rs"]
 mod sqlite;
 

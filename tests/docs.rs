@@ -283,6 +283,20 @@ fn every_guide_is_in_the_index_and_begins_with_code() {
     assert!(guides.len() > 10, "only {} guides were found", guides.len());
 }
 
+/// docs.rs shows the files of the package beside the crate's documentation.
+#[test]
+fn the_crate_s_documentation_names_every_guide() {
+    let page = Document::read(Path::new("src/docs/guides.md"));
+    let source = "https://docs.rs/crate/tower-idempotency/latest/source/";
+    let linked: BTreeSet<_> =
+        page.links.iter().filter_map(|link| link.strip_prefix(source)).map(PathBuf::from).collect();
+    let missing: Vec<_> = linked.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "pages that do not exist: {missing:#?}");
+    let guides = below("docs/guide").into_iter().filter(|path| !path.ends_with("README.md"));
+    let unnamed: Vec<_> = guides.filter(|path| !linked.contains(path)).collect();
+    assert!(unnamed.is_empty(), "the crate's documentation does not name {unnamed:#?}");
+}
+
 /// The way from the folder of `file` to the root of the repository.
 fn upwards(file: &str) -> PathBuf {
     Path::new(file).components().skip(1).map(|_| "..").collect()

@@ -202,7 +202,7 @@ fn the_guide_shows_the_backend_line_by_line() {
 
 /// What the guide shows around the backend.
 #[cfg(feature = "redis")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "it is compiled, and needs a server to run")]
 async fn as_the_guide_shows(new_secret: Secret, old_secret: Secret) -> Result<(), tower_idempotency::BackendError> {
     use tower_idempotency::RedisBackend;
 

@@ -3,20 +3,19 @@
 
 #[path = "servers/example.rs"]
 mod example;
-// Examples need less of a server than its own tests.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "examples need less of it than guides")]
 #[path = "guides/shell.rs"]
 mod guide;
 #[cfg(all(feature = "axum", feature = "postgres"))]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "examples need less of a server than its own tests")]
 #[path = "postgres/support/server.rs"]
 mod postgres;
 #[cfg(feature = "redis")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "examples need less of a server than its own tests")]
 #[path = "redis/support/server.rs"]
 mod server;
 #[cfg(any(all(feature = "axum", feature = "postgres"), feature = "redis"))]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "examples need less of a server than its own tests")]
 #[path = "servers/supervisor.rs"]
 mod servers;
 

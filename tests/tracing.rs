@@ -16,9 +16,8 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::{task::JoinHandle, time::sleep};
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
-    Backend, BackendError, BackendErrorKind, BackendFailure, BodyHash, Claim, Deduplicator, Entry, Fingerprint,
-    FingerprintPolicy, Idempotency, IdempotencyLayer, Key, MemoryBackend, Message, Ownership, Record, ResponseBody,
-    Run, Token,
+    Backend, BackendError, BackendErrorKind, BackendFailure, BodyHash, Deduplicator, Fingerprint, FingerprintPolicy,
+    Idempotency, IdempotencyLayer, Key, MemoryBackend, Message, ResponseBody, Run, Token,
     testing::{Command, Fault, FaultyBackend, InnerError, InnerService, Probe, Reaction},
 };
 use tracing::{Instrument, level_filters::LevelFilter, subscriber::DefaultGuard};
@@ -31,6 +30,10 @@ use tracing_subscriber::{
 
 #[path = "support/docs.rs"]
 mod docs;
+#[path = "support/failing.rs"]
+mod failing;
+
+use failing::Failing;
 
 const LEASE: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -233,45 +236,12 @@ async fn the_end_of_a_stream_is_in_the_span_of_its_request() {
     assert!(line.contains(&format!("{} outcome=\"executed\"}}", span())), "{line}");
 }
 
-/// A backend whose disk is on fire.
-struct Burning;
-
-impl Burning {
-    async fn fails<T>(&self) -> Result<T, BackendError> {
-        Err(BackendError::corrupt(io::Error::other("disk on fire")))
-    }
-}
-
-impl Backend for Burning {
-    async fn claim(&self, _: &Key, _: Token, _: &Fingerprint, _: Duration) -> Result<Claim, BackendError> {
-        self.fails().await
-    }
-
-    async fn renew(&self, _: &Key, _: Token, _: Duration) -> Result<Ownership, BackendError> {
-        self.fails().await
-    }
-
-    async fn complete(&self, _: &Key, _: Token, _: &Record, _: Duration) -> Result<Ownership, BackendError> {
-        self.fails().await
-    }
-
-    async fn release(&self, _: &Key, _: Token) -> Result<(), BackendError> {
-        self.fails().await
-    }
-
-    async fn get(&self, _: &Key) -> Result<Option<Entry>, BackendError> {
-        self.fails().await
-    }
-
-    async fn remove(&self, _: &Key) -> Result<bool, BackendError> {
-        self.fails().await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_the_backend_is_told_with_its_cause() {
     let (log, _logging) = Log::begin(LevelFilter::WARN);
-    let service = IdempotencyLayer::new(Burning).namespace("orders").layer(InnerService::new());
+    let service = IdempotencyLayer::new(Failing(|| BackendError::corrupt(io::Error::other("disk on fire"))))
+        .namespace("orders")
+        .layer(InnerService::new());
     assert_eq!(service.oneshot(keyed()).await.unwrap().status(), 503);
     let line = log.line("claim not answered");
     let error = "error=idempotency backend returned a value that cannot be read error.sources=[disk on fire]";

@@ -4,7 +4,7 @@
 //! cargo run --example custom_backend --features test-util
 //! ```
 
-#[allow(unreachable_pub)] // as the guide shows it, where it is a library
+#[allow(unreachable_pub, reason = "the guide shows a library")]
 mod sqlite;
 
 use std::{error::Error, time::Instant};

@@ -11,7 +11,7 @@
 
 mod consumer;
 mod queue;
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, reason = "the guide shows a library")]
 #[path = "../custom_backend/sqlite.rs"]
 mod sqlite;
 

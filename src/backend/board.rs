@@ -22,7 +22,8 @@ pub(super) struct Waiter {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-/// The waiters of a backend in this process, key by key. Each key that is waited for has one watcher, which reads for all of them.
+/// The waiters of a backend in this process, key by key. Each key that is waited for has one watcher, which reads for all
+/// of them.
 #[derive(Default)]
 pub(super) struct Board {
     keys: Mutex<HashMap<Key, Waited>>,

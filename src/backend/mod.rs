@@ -73,8 +73,8 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 /// [time-out](crate::IdempotencyLayer::backend_timeout) to each command and sends it again: a backend needs neither a
 /// time-out nor retries of its own. The suite in module `testing` (feature `test-util`) checks the laws.
 ///
-/// This one keeps them, for as long as its process lives; to be of use it would have to free what has expired. The
-/// guide `docs/guide/backend.md` in the repository makes a durable one.
+/// This one keeps them, for as long as its process lives; to be of use it would have to free what has expired. A
+/// [guide](crate#guides) makes a durable one.
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex, time::Duration};
@@ -191,7 +191,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Stores `record` for the length of `retention` in place of the claim held by `token`.
     ///
     /// `Held` means that a record completed by `token` is stored now, also when an earlier sending of this command stored
-    /// it: a token completes with one record, however often it is sent. An absent key is no obstacle: the claim may have expired without a successor.
+    /// it: a token completes with one record, however often it is sent. An absent key is no obstacle: the claim may have
+    /// expired without a successor.
     ///
     /// # Errors
     ///

@@ -86,9 +86,7 @@ impl Figures {
 
     pub(super) fn completed(&self, after: Duration, size: usize) {
         histogram(&self.complete).record(after);
-        // Exact up to 2^53 bytes.
-        #[allow(clippy::cast_precision_loss)]
-        histogram(&self.record).record(size as f64);
+        histogram(&self.record).record(size as f64); // exact up to 2^53 bytes
     }
 
     pub(super) fn run_begins(&self) {

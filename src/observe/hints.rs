@@ -21,7 +21,10 @@ impl Clone for Hints {
 
 impl Settings {
     /// Warns when nothing but a cookie tells the sender of a request with a key from others.
-    #[cfg_attr(not(feature = "tracing"), allow(unused_variables, clippy::unused_self))]
+    #[cfg_attr(
+        not(feature = "tracing"),
+        allow(unused_variables, clippy::unused_self, reason = "without the feature nobody hears of it")
+    )]
     pub(crate) fn hint_at_cookies(&self, identity: &Identity, parts: &request::Parts) {
         #[cfg(feature = "tracing")]
         {
@@ -40,7 +43,7 @@ impl Settings {
     }
 
     /// Warns that requests without a key are not known by their bodies either.
-    #[cfg_attr(not(feature = "tracing"), allow(clippy::unused_self))]
+    #[cfg_attr(not(feature = "tracing"), allow(clippy::unused_self, reason = "without the feature nobody hears of it"))]
     pub(crate) fn hint_at_strangers(&self) {
         #[cfg(feature = "tracing")]
         if first(&self.hints.strangers) {

@@ -1,6 +1,6 @@
 //! What became of a request, in the words of spans and labels.
 
-#![cfg_attr(not(feature = "metrics"), allow(dead_code))]
+#![cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "labels need all of the words, events some"))]
 
 use http::{Extensions, Response};
 

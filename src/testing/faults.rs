@@ -71,6 +71,7 @@ struct State {
 
 /// A command of [`Backend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Command {
     /// [`Backend::claim`]
     Claim,
@@ -90,6 +91,7 @@ pub enum Command {
 
 /// A command that was sent: a line of [`FaultyBackend::log`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sent {
     /// What was sent.
     pub command: Command,

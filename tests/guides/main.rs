@@ -1,7 +1,6 @@
 //! The guides, as a reader uses them: their programs run here, and their commands are typed into a shell.
 #![cfg(all(feature = "axum", feature = "json", feature = "memory", feature = "metrics"))]
-// A guide shows a whole program, of which its test needs a part.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "a guide shows a whole program, of which its test needs a part")]
 
 mod client;
 mod shell;

@@ -14,7 +14,7 @@
 mod browser;
 mod client;
 mod demo;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "other suites use the rest of it")]
 #[path = "../servers/example.rs"]
 mod example;
 mod grpc;

@@ -2,6 +2,8 @@
 //! `docs/security.md`.
 
 mod callers;
+#[path = "../support/failing.rs"]
+mod failing;
 mod keys;
 mod refusals;
 mod resources;

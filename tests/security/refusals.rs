@@ -1,14 +1,13 @@
 //! What can be learned from the layer's own answers.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, StatusCode};
-use tower_idempotency::{
-    Backend, BackendError, Claim, Entry, Fingerprint, IdempotencyLayer, Key, Ownership, Record, Rejection, Run, Token,
-};
+use tower_idempotency::{BackendError, IdempotencyLayer, Rejection, Run};
 
 use crate::{
+    failing::Failing,
     layer, order,
     support::{Answer, Client, Handler, exchange, serve},
 };
@@ -121,45 +120,11 @@ async fn a_refusal_says_the_same_whatever_was_sent() {
     assert_eq!(handler.runs(), 1);
 }
 
-/// A store whose errors say where it is, and who may use it.
-struct Talkative;
-
-impl Talkative {
-    async fn fails<T>(&self) -> Result<T, BackendError> {
-        Err(BackendError::corrupt("at redis://admin:hush@10.0.0.1: hush"))
-    }
-}
-
-impl Backend for Talkative {
-    async fn claim(&self, _: &Key, _: Token, _: &Fingerprint, _: Duration) -> Result<Claim, BackendError> {
-        self.fails().await
-    }
-
-    async fn renew(&self, _: &Key, _: Token, _: Duration) -> Result<Ownership, BackendError> {
-        self.fails().await
-    }
-
-    async fn complete(&self, _: &Key, _: Token, _: &Record, _: Duration) -> Result<Ownership, BackendError> {
-        self.fails().await
-    }
-
-    async fn release(&self, _: &Key, _: Token) -> Result<(), BackendError> {
-        self.fails().await
-    }
-
-    async fn get(&self, _: &Key) -> Result<Option<Entry>, BackendError> {
-        self.fails().await
-    }
-
-    async fn remove(&self, _: &Key) -> Result<bool, BackendError> {
-        self.fails().await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_refusal_says_nothing_of_the_store() {
     let handler = Handler::payments();
-    let client = Client::http1(serve(handler.router().layer(IdempotencyLayer::new(Talkative))).await);
+    let talkative = Failing(|| BackendError::corrupt("at redis://admin:hush@10.0.0.1: hush"));
+    let client = Client::http1(serve(handler.router().layer(IdempotencyLayer::new(talkative))).await);
     for content_type in ["text/plain", "application/grpc"] {
         let answer = client.ask(order(&[("content-type", content_type)], "12")).await;
         assert!(!said(&answer).contains("hush") && !said(&answer).contains("redis"), "{answer:?}");
