@@ -54,7 +54,8 @@ async fn crossed<T>(server: &Server, command: impl Future<Output = T>, change: &
         holder.commit().await.unwrap();
     };
     let (answer, (), ()) = join!(command, operator, holder);
-    assert_eq!(server.output().matches("deadlock detected").count(), 1);
+    // Once; or again, where what is sent again has the row before the operator, who has waited for it, wakes up.
+    assert!(server.output().contains("deadlock detected"));
     answer
 }
 
