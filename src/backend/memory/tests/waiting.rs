@@ -139,7 +139,7 @@ fn a_dropped_waiter_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_waiter_of_an_ended_claim_does_not_take_back_anothers_registration() {
+fn a_waiter_of_an_ended_claim_does_not_take_back_the_registration_of_another() {
     let count = Arc::new(Count::default());
     let key = key(0);
     let fixture = Fixture::new();
