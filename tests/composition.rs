@@ -31,7 +31,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{catch_panic::CatchPanicLayer, map_request_body::MapRequestBodyLayer, timeout::TimeoutLayer};
 use tower_idempotency::{
     BackendFailure, BodyHash, BoxBackend, FingerprintPolicy, Idempotency, IdempotencyLayer, KeySource, MemoryBackend,
-    RecordPolicy, Rejection, RequestBody, ResponseBody, ResponseFuture,
+    Outcome, RecordPolicy, Rejection, RequestBody, ResponseBody, ResponseFuture,
 };
 
 /// How often a handler ran.
@@ -316,6 +316,25 @@ async fn a_rejection_is_found_in_the_extensions() {
 }
 
 /// The error type is the inner service's, and the inner service's errors pass.
+/// Who sent it, its connection, and what a layer outside has found out about it.
+#[tokio::test]
+async fn nothing_that_was_noted_of_a_request_is_in_the_response_to_its_duplicate() {
+    #[derive(Debug, Clone, PartialEq)]
+    struct Principal(&'static str);
+    let mut service = layer().layer(handler(&Runs::default()));
+    for (body, outcome) in [
+        ("one", Outcome::Executed), // the handler's own extensions
+        ("one", Outcome::Replayed),
+        ("another", Outcome::Mismatch),
+    ] {
+        let mut request = request(Some("k-1"), body);
+        request.extensions_mut().insert(Principal("ann"));
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.extensions().get(), Some(&outcome));
+        assert_eq!(response.extensions().get::<Principal>(), None, "{outcome:?}");
+    }
+}
+
 #[tokio::test]
 async fn service_errors_pass_and_release_the_key() {
     #[derive(Debug, PartialEq)]
