@@ -16,17 +16,17 @@ use crate::{
 pub(crate) enum Captured<B> {
     /// All of it; its body has been read.
     Whole(Whole),
-    /// All of it; there is no body, whatever the inner service gave.
+    /// All of it: there is no body by the rules of HTTP, whatever the inner service returned.
     HeadOnly(B),
-    /// Nothing: it is above the limit, an event stream, or no response but an upgrade. Its body has not been touched.
+    /// Nothing: it is above the limit, an event stream, or an upgrade. Its body has not been touched.
     Unkept(B),
-    /// As much as turns out to be within the limit, while it is sent: its length is unknown.
+    /// Its length is unknown: it is recorded while it is sent, unless it turns out to be above the limit.
     Stream(B),
-    /// Nothing: its body failed or ended too early, and does so again for the client.
+    /// Nothing: its body failed or ended too early, and does the same for the client.
     Broken(ResponseBody<B>),
 }
 
-/// Reads of a response what can be recorded.
+/// Reads what can be recorded of a response.
 pub(crate) async fn capture<B>(method: &Method, parts: &response::Parts, body: B, limit: usize) -> Captured<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
@@ -54,7 +54,7 @@ where
 enum Length {
     Of(usize),
     Unknown,
-    /// The header says otherwise than the body, or nothing that could be understood.
+    /// The header disagrees with the body, or cannot be understood.
     Contradictory,
 }
 
@@ -74,12 +74,12 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
-/// What a message says of its length.
+/// The length that a message declares.
 pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The record of a response and what was read of it; a tombstone when it has more lines than a record can count.
+/// The record of a response that was read; a tombstone when it has more header lines than a record can count.
 pub(crate) fn whole_response(
     policy: &RecordPolicy,
     fingerprint: &Fingerprint,

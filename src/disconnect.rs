@@ -1,4 +1,4 @@
-//! [`OnDisconnect`]: what becomes of a run whose client leaves.
+//! [`OnDisconnect`]: what happens to a run whose client leaves.
 
 use std::{
     future::Future,
@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 
 use crate::future::Client;
 
-/// What becomes of a run whose client leaves before the handler has answered.
+/// What happens to a run whose client leaves before the handler has answered.
 ///
 /// A client that leaves later changes nothing: what is left of the response is read and recorded, within the limits.
 ///
@@ -60,7 +60,7 @@ impl<F: Future> Future for Attended<'_, F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // Nobody has to wake this: whoever leaves moves the request to the runtime, which polls it anew.
+        // Nobody has to wake this: a client that leaves moves the request to the runtime, which polls it again.
         if *this.cancels && this.client.has_left() {
             return Poll::Ready(None);
         }

@@ -1,4 +1,4 @@
-//! The way of a guarded request, from top to bottom.
+//! What happens to a guarded request, from top to bottom.
 //!
 //! `guarded` reads it until its key is known; `once` takes its fingerprint, claims the key or waits for it, and runs the
 //! handler; `conclude` records the response, and hands it on.
@@ -31,11 +31,11 @@ use crate::{
     whole::Whole,
 };
 
-// An `async fn` keeps what it is called with twice, as its arguments and as their copies for its body, and is copied as a
-// whole when it is awaited. What is large here is therefore borrowed, or belongs to an `async` block of a plain function,
-// and what is rarely awaited has memory of its own: docs/decisions/0018-size-of-the-story.md.
+// An `async fn` stores its arguments twice, as captured and as locals of its body, and its whole state is copied when it is
+// awaited. Large values are therefore borrowed here, or captured by the `async` block of a plain function, and what is
+// rarely awaited is boxed: docs/decisions/0018-size-of-the-story.md.
 
-/// What has to be known of a request until it is answered.
+/// What has to be remembered of a request until it is answered.
 struct Asked {
     method: Method,
     dialect: Dialect,
@@ -146,7 +146,7 @@ where
             lease.release().await;
             return finished(head, Outcome::Released, ResponseBody::untouched(body));
         }
-        // What the handler has committed is its record: none is made here, and to complete sends nothing.
+        // What the handler has committed is already the record: none is made here, and `complete` sends nothing.
         let unkept = lease.run().is_committed() || lease.run().word() == Some(Word::KeepWithoutBody);
         let captured = if unkept {
             Ok(Captured::Unkept(body))
@@ -184,14 +184,14 @@ where
     }
 }
 
-/// Ends a run whose handler was dropped, as its client has left: nobody gets the answer.
+/// Ends a run whose handler was dropped because its client has left: nobody gets the answer.
 async fn cancelled<B: Backend, ResBody>(lease: Lease<B>, dialect: Dialect) -> Response<ResponseBody<ResBody>> {
     let mut response = Rejection::OutcomeUnknown.response(dialect);
     response.extensions_mut().insert(fail(lease).await);
     response
 }
 
-/// Ends a run that came to nothing, and tells whether its key is kept all the same.
+/// Ends a run that has failed, and tells whether its key is kept all the same.
 async fn fail<B: Backend>(lease: Lease<B>) -> Outcome {
     let kept = lease.keeps_failure() == Some(true);
     lease.fail().await;
@@ -208,14 +208,14 @@ fn finished<ResBody>(
     Response::from_parts(head, body)
 }
 
-/// The extensions of a request that does not run, emptied for its response: to make them anew takes two allocations.
+/// The extensions of a request that does not run, emptied and reused for its response: new ones take two allocations.
 fn emptied(parts: &mut request::Parts) -> Extensions {
     let mut extensions = mem::take(&mut parts.extensions);
     extensions.clear();
     extensions
 }
 
-/// Takes a head out of a story and leaves an empty one there, so that it need not keep room for two.
+/// Takes the head out and leaves an empty one, so that the future has room for one head only.
 fn take(parts: &mut request::Parts) -> request::Parts {
     mem::replace(parts, Request::new(()).into_parts().0)
 }

@@ -1,4 +1,4 @@
-//! [`ResponseFuture`]: what a call returns.
+//! [`ResponseFuture`], the future of a request.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use crate::{
 pin_project! {
     /// The future of [`Idempotency`](crate::Idempotency): the response, or the error of the inner service.
     ///
-    /// It may be dropped at any time; what becomes of the run then is told under [cancel safety](crate#cancel-safety).
+    /// It may be dropped at any time; what happens to the run then is described under [cancel safety](crate#cancel-safety).
     ///
     /// # Panics
     ///
@@ -81,12 +81,12 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     }
 }
 
-/// The boxed way of a guarded request, or of a message. Once it has sent a claim it cannot be dropped, only moved to the
-/// runtime, unless it waits for another run.
+/// The boxed future of a guarded request, or of a message. Once it has sent a claim it is not dropped with its owner but
+/// moved to the runtime, unless it waits for another run.
 pub(crate) struct Guarded<T> {
     future: Option<Story<T>>,
     client: Client,
-    /// Finishes a story that its client has left.
+    /// Finishes the story after its client has left.
     finish: fn(Story<T>),
 }
 
@@ -129,7 +129,7 @@ fn finish_on_runtime<T: 'static>(story: Story<T>) {
     }
 }
 
-/// The client of a guarded request, as the request sees it, and the request, as its client sees it.
+/// What a guarded request and the client that waits for it know of each other.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client(Arc<AtomicU8>);
 
@@ -142,17 +142,17 @@ impl Client {
         self.0.fetch_or(DETACHABLE, Ordering::AcqRel);
     }
 
-    /// From now on the request ends when its client leaves: it has changed nothing, and holds nothing.
+    /// From now on the request ends when its client leaves: it has changed nothing and holds nothing.
     pub(crate) fn takes_request_along(&self) {
         self.0.fetch_and(!DETACHABLE, Ordering::AcqRel);
     }
 
-    /// Whether the client has left, and the request goes on.
+    /// Whether the client has left while the request goes on.
     pub(crate) fn has_left(&self) -> bool {
         self.0.load(Ordering::Acquire) & LEFT != 0
     }
 
-    /// The client leaves. Whether the request goes on.
+    /// The client leaves. Returns whether the request goes on.
     fn leave(&self) -> bool {
         self.0.fetch_or(LEFT, Ordering::AcqRel) & DETACHABLE != 0
     }

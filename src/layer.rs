@@ -217,7 +217,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.shared.protocol.busy_keys()
     }
 
-    /// Live runs and leases are told apart by their terms, so other terms mean another protocol over the same backend.
+    /// Runs and leases depend on the terms, so other terms mean another protocol over the same backend.
     #[track_caller]
     pub(crate) fn with(self, change: impl FnOnce(&mut Settings, &mut Terms)) -> Self {
         let mut settings = Settings::clone(&self.shared.settings);

@@ -33,12 +33,12 @@ pub(crate) struct Rest<B> {
     body: Pin<Box<B>>,
     /// The trailers still have to say that not even a tombstone is known to be stored.
     owes_mark: bool,
-    /// The body has ended, and must not be asked again.
+    /// The body has ended and must not be polled again.
     over: bool,
 }
 
-/// Both ends of a response. What is between them is not bounded in length, because it is bounded in bytes by the limit of
-/// what is recorded.
+/// Both ends of a response. The channel between them needs no bound of its own: the limit of what is recorded bounds the
+/// bytes in it.
 pub(crate) fn outlet<B>() -> (UnboundedSender<Piece<B>>, Outlet<B>) {
     let (sender, pieces) = unbounded_channel();
     (sender, Outlet { pieces, rest: None, ended: false })

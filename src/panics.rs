@@ -15,9 +15,9 @@ use crate::{Backend, protocol::Lease};
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-/// Runs what `start` begins, and returns its panic as an error.
+/// Runs the future that `start` makes, and returns a panic of either as an error.
 pub(crate) fn catch_panic<F: Future>(start: impl FnOnce() -> F) -> CatchPanic<F> {
-    // What `start` has captured is not touched again after a panic, so nothing half-changed in it can be seen.
+    // What `start` has captured is not used again after a panic, so no half-changed value can be seen.
     match panic::catch_unwind(panic::AssertUnwindSafe(start)) {
         Ok(future) => CatchPanic::Begun { future },
         Err(panic) => CatchPanic::Failed { panic: Some(panic) },
@@ -37,7 +37,7 @@ impl<F: Future> Future for CatchPanic<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            // Nor is the future.
+            // Neither is the future.
             CatchPanicProj::Begun { future } => {
                 match panic::catch_unwind(panic::AssertUnwindSafe(|| future.poll(cx))) {
                     Ok(poll) => poll.map(Ok),
@@ -49,10 +49,10 @@ impl<F: Future> Future for CatchPanic<F> {
     }
 }
 
-/// Ends a run that has panicked, and lets the panic go on, so that layers outside see it.
+/// Ends a run that has panicked, and resumes the panic, so that layers outside see it.
 pub(crate) async fn unwind<B: Backend>(lease: Lease<B>, client_has_left: bool, panic: Panic) -> ! {
     lease.observer().panicked(&lease.run().key);
-    // Once the client has gone nobody asks for another run right now: the key is left to its lease.
+    // With the client gone nobody asks for another run right now: the key is left to its lease.
     if !client_has_left || lease.keeps_failure().is_some() {
         lease.fail().await;
     }

@@ -27,7 +27,7 @@ use crate::{
     whole::Whole,
 };
 
-/// The run's end.
+/// The run's end of a recorded response.
 pub(crate) struct Recording<B: Backend> {
     pub(crate) shared: Arc<Shared<B>>,
     pub(crate) lease: Lease<B>,
@@ -45,7 +45,7 @@ impl<B: Backend> Recording<B> {
         outlet
     }
 
-    /// A client that has left does not end this: sending to it fails, and nobody cares.
+    /// A client that has left does not end this: sending to it fails, and that is ignored.
     async fn run<R>(self, mut body: Pin<Box<R>>, client: UnboundedSender<Piece<R>>)
     where
         R: Body<Data = Bytes, Error: Into<BoxError>>,
@@ -58,7 +58,7 @@ impl<B: Backend> Recording<B> {
             let frame = match catch_panic(|| timeout_at(until, body.frame())).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
-                // This ends the task, and with it the channel: the client gets an error.
+                // Ends the task and closes the channel: the client gets an error.
                 Err(panic) => unwind(self.lease, client.is_closed(), panic).await,
             };
             let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
@@ -81,7 +81,7 @@ impl<B: Backend> Recording<B> {
         self.give_up(body, &client).await;
     }
 
-    /// The response is complete: it may end as soon as its record is durable.
+    /// The response is complete: its client may see the end as soon as the record is durable.
     async fn end<R>(self, data: Bytes, mut trailers: Option<HeaderMap>, client: &UnboundedSender<Piece<R>>) {
         let fingerprint = self.lease.fingerprint();
         if self.shared.releases_at_end(&self.lease, &self.head, trailers.as_ref()) {
@@ -109,14 +109,14 @@ impl<B: Backend> Recording<B> {
         let _ = client.send(Piece::End);
     }
 
-    /// The response has no end, so there is nothing to record.
+    /// The response has failed before its end, so there is nothing to record.
     async fn fail<R>(self, error: BoxError, client: &UnboundedSender<Piece<R>>) {
         self.lease.fail().await;
         let _ = client.send(Piece::Failed(error));
     }
 
-    /// The response is too long to record: a tombstone is, and the rest flows at the pace of its client. If that has
-    /// left, the body is dropped.
+    /// The response is too long to record: a tombstone is recorded instead, and the rest is sent at its client's pace. If
+    /// the client has left, the body is dropped.
     async fn give_up<R>(self, body: Pin<Box<R>>, client: &UnboundedSender<Piece<R>>) {
         let tombstone = Record::tombstone(&self.lease.fingerprint());
         let _ = match self.lease.complete(tombstone).await {

@@ -1,4 +1,4 @@
-//! Reading of a request what is needed to know its key and its fingerprint.
+//! Reads as much of a request as its key and its fingerprint need.
 
 use std::{
     pin::{Pin, pin},
@@ -86,7 +86,7 @@ enum Ahead<B> {
     Part(Bytes, Pin<Box<B>>),
 }
 
-/// Reads all of it, or what can be read; nothing gets lost.
+/// Reads all of it, or as much as the limits allow. What was read is not lost.
 async fn read_ahead<B>(parts: &request::Parts, body: B, limit: usize) -> Result<Ahead<B>, Rejection>
 where
     B: Body<Data = Bytes>,

@@ -10,8 +10,8 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 /// The output of `future`, unless it takes until `limit`.
 ///
-/// What is there at once, as most bodies and the answers of a local backend are, is returned without a look at a clock
-/// and without a timer.
+/// What is ready at once, as most bodies and the answers of a local backend are, is returned without reading the clock or
+/// making a timer.
 pub(crate) async fn timely<F: Future>(
     mut future: Pin<&mut F>,
     limit: impl FnOnce() -> Instant,
@@ -19,6 +19,6 @@ pub(crate) async fn timely<F: Future>(
     if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
         return Ok(output);
     }
-    // In memory of its own: a timer would take more room in the state of a request than all else that waits here.
+    // Boxed: a timer would take more room in the state of a request than everything else here.
     Box::pin(timeout_at(limit(), future)).await
 }

@@ -10,7 +10,7 @@ use crate::{
     whole::Whole,
 };
 
-/// What becomes of a request with a key when the backend does not answer its claim.
+/// What happens to a request with a key when the backend does not answer its claim.
 ///
 /// ```
 /// # #[cfg(all(feature = "memory", feature = "test-util"))]

@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl<B: Backend> Shared<B> {
-    /// Whether the run counts as not having happened, by the head of its response. What another idempotency layer
-    /// refused has not, whatever the handler says.
+    /// Whether the key is given back, judged by the head of the response. What another idempotency layer has refused did
+    /// not happen, whatever the handler says.
     pub(crate) fn releases(&self, lease: &Lease<B>, head: &response::Parts) -> bool {
         let refused = head.extensions.get::<Rejection>().is_some();
         refused || self.by_word(lease).unwrap_or_else(|| self.settings.record.releases(head))

@@ -1,4 +1,4 @@
-//! The way to a claim where another request holds the key: waiting for one's turn.
+//! Claiming a key that another request may hold: waiting for one's turn.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -21,8 +21,8 @@ use crate::{
 /// How many requests of a layer wait at most. Each keeps its body in memory, so they have to be few.
 const SEATS: usize = 1024;
 
-/// How long a request that is known by its body waits by default: whoever sends it does not know of keys, and could make
-/// nothing of a conflict.
+/// How long a request that is known by its body waits by default: its sender does not know of keys, and could not act on a
+/// conflict.
 const WAIT_BY_BODY: Duration = Duration::from_secs(30);
 
 impl Settings {
@@ -91,12 +91,12 @@ where
         };
 
         client.takes_request_along();
-        // A ready service may hold what others need, such as a permit: it is given back for the time of the wait.
+        // A ready service may hold what others need, such as a permit: it is given back during the wait.
         *inner = inner.clone();
         if let Err(refusal) = Box::pin(shared.protocol.until_free(key, fingerprint, until)).await {
             return Ok(Err(refusal));
         }
-        // Before the claim: one that waits for its service would keep the key from everybody.
+        // Before the claim: a claim that waits for its service would keep the key from everybody.
         match Box::pin(timeout_at(until, poll_fn(|cx| inner.poll_ready(cx)))).await {
             Ok(ready) => ready?,
             Err(_elapsed) => return Ok(Err(Refusal::InProgress)),

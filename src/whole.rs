@@ -9,11 +9,11 @@ use http_body_util::BodyExt;
 
 use crate::policy;
 
-/// A body that has been read to its end. Also a body: one data frame, if there is data, then the trailers, if any.
+/// A body that has been read to its end. It is a body itself: one data frame if there is data, then the trailers if any.
 #[derive(Debug, Default)]
 pub(crate) struct Whole {
     pub(crate) data: Bytes,
-    /// In memory of their own: they are rare, and a body is moved often.
+    /// Boxed: they are rare, and a body is moved often.
     trailers: Option<Box<HeaderMap>>,
 }
 
@@ -65,7 +65,7 @@ impl Whole {
         Ok(whole.join(&joined))
     }
 
-    /// Puts what came after the first frame behind it.
+    /// Appends what came after the first frame.
     fn join(mut self, further: &[u8]) -> Self {
         if !further.is_empty() {
             let mut data = BytesMut::with_capacity(self.data.len() + further.len());

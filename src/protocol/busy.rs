@@ -1,6 +1,6 @@
 //! [`BusyKeys`]: the keys that this process claims or runs, so that duplicates that meet here need not ask the backend.
 //!
-//! The reasons are those of the decision record `docs/decisions/0011-shared-claims.md`.
+//! The reasons are in `docs/decisions/0011-shared-claims.md`.
 
 use std::{
     collections::HashMap,
@@ -16,8 +16,8 @@ use crate::{
     sync::{Mutex, MutexGuard, watch},
 };
 
-/// The keys that this process is busy with: an entry lives while a claim is under way, and then for as long as a run
-/// that came of it takes the key for its own.
+/// The keys that this process is busy with: an entry lives while a claim is under way, and then for as long as the run
+/// that it led to holds the key.
 #[derive(Debug, Default)]
 pub(super) struct BusyKeys(Mutex<Table>);
 
@@ -31,15 +31,15 @@ struct Table {
 #[derive(Debug)]
 struct Busy {
     claim: u64,
-    /// Until when others may wait for the claim. One that takes longer is perhaps not worked on any more.
+    /// Until when others may wait for the claim. Whoever makes one that takes longer may be gone.
     shared_until: Instant,
     /// The run that the claim has led to.
     run: Option<Arc<LiveRun>>,
-    /// Made for the first one that wants to hear them: most keys have no duplicates under way.
+    /// Made for the first follower: most keys have none.
     news: Option<watch::Sender<News>>,
 }
 
-/// What those who share a claim are told of it. Where nothing more can come the channel closes.
+/// What the followers of a claim are told of it. The channel closes when nothing more can come.
 #[derive(Debug, Clone)]
 pub(super) enum News {
     /// The claim is not answered yet.
@@ -52,17 +52,17 @@ pub(super) enum News {
     Failed(BackendErrorKind),
 }
 
-/// What a request that claims a key has to do.
+/// Whose turn it is to claim a key.
 #[derive(Debug)]
 pub(super) enum Turn<'a> {
-    /// Claim it, and tell the others.
+    /// This request claims it, and tells the others.
     Lead(Lead<'a>),
-    /// Hear from the one that does, or that has.
+    /// Another one does, or has, and tells this one.
     Follow(watch::Receiver<News>),
 }
 
-/// The one claim for a key that is under way in this process. When it is dropped without a word, one of those that wait
-/// for it leads.
+/// The one claim for a key that is under way in this process. When it is dropped without news, one of its followers takes
+/// the lead.
 #[derive(Debug)]
 pub(super) struct Lead<'a> {
     busy: &'a BusyKeys,
@@ -71,7 +71,7 @@ pub(super) struct Lead<'a> {
 }
 
 impl BusyKeys {
-    /// Leads a claim for `key`, unless another is under way, for no longer than `patience` yet, or a run holds it.
+    /// Takes the lead for `key`, unless another has claimed it for no longer than `patience`, or a run holds it.
     pub(super) fn enter(&self, key: Key, patience: Duration) -> Turn<'_> {
         let now = Instant::now();
         let mut table = self.lock();
@@ -84,7 +84,7 @@ impl BusyKeys {
         Turn::Lead(Lead { busy: self, key, claim })
     }
 
-    /// The fingerprint of the run that holds `key`, and the news of it.
+    /// The fingerprint of the run that holds `key`, and the channel for its end.
     pub(super) fn held(&self, key: &Key) -> Option<(Fingerprint, watch::Receiver<News>)> {
         let mut table = self.lock();
         let busy = table.keys.get_mut(key).filter(|busy| busy.is_shared(Instant::now()))?;
@@ -92,8 +92,8 @@ impl BusyKeys {
         Some((fingerprint, busy.subscribe()))
     }
 
-    /// From now on nobody hears that `run` holds its key. Those who wait for its end do so until what is returned has
-    /// told it, or is dropped.
+    /// From now on nobody is told that `run` holds its key. Those that wait for its end do so until the sender that is
+    /// returned has told them of it, or is dropped.
     pub(super) fn part(&self, run: &Arc<LiveRun>) -> Option<watch::Sender<News>> {
         self.take(&run.key, |busy| busy.run.as_ref().is_some_and(|other| Arc::ptr_eq(other, run)))
     }
@@ -142,7 +142,7 @@ impl Lead<'_> {
         let busy = table.keys.entry(self.key).or_insert_with(|| Busy::new(self.claim, run.started));
         busy.run = Some(Arc::clone(run));
         let news = busy.news.clone();
-        drop(table); // which others need while thousands are woken
+        drop(table); // others need it while thousands are woken
         if let Some(news) = news {
             news.send_replace(News::Held(run.fingerprint));
         }
@@ -167,19 +167,19 @@ impl Drop for Lead<'_> {
 }
 
 impl News {
-    /// Waits until a shared claim is answered. `None`: nobody works on it any more.
+    /// Waits until a shared claim is answered. `None`: its leader is gone.
     pub(super) async fn of_claim(mut news: watch::Receiver<Self>) -> Option<Self> {
         let answer = news.wait_for(|news| !matches!(news, Self::Awaited)).await.ok()?;
         Some(answer.clone())
     }
 
-    /// Waits until a run is over. `None`: it has left no record that could be told.
+    /// Waits until a run is over. `None`: it has left no record.
     pub(super) async fn of_end(mut news: watch::Receiver<Self>) -> Option<Self> {
         let record = news.wait_for(|news| matches!(news, Self::Found(_))).await.ok()?;
         Some(record.clone())
     }
 
-    /// Whether it may have changed since the claim was executed.
+    /// Whether this may no longer be true.
     pub(super) fn can_change(&self) -> bool {
         matches!(self, Self::Found(Entry::InProgress { .. }))
     }

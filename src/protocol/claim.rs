@@ -1,4 +1,4 @@
-//! The way to a run, or to the reason why there is none. Duplicates that meet in one process share one claim.
+//! Claiming a key, which leads to a run or to a refusal. Duplicates that meet in one process share one claim.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{Backend, BackendError, Claim, Entry, Fingerprint, Key, Ownership, Token, observe::Stopwatch};
 
-/// Claims are made again with a fresh token when their lease is over before the handler could start.
+/// How often a key is claimed, each time with a fresh token, when the lease is over before the handler could start.
 const ROUNDS: usize = 3;
 
-/// What a claim has come to.
+/// The result of a claim.
 enum Claimed {
     Run(Arc<LiveRun>),
     /// Somebody else has the key.
@@ -28,7 +28,7 @@ impl<B: Backend> Protocol<B> {
     pub async fn claim(self: &Arc<Self>, key: &Key, fingerprint: &Fingerprint) -> Result<Lease<B>, Refusal> {
         let counted = Counted::new(&self.census);
         let lead = match &self.busy {
-            // In memory of its own, as it is needed in front of distant backends only.
+            // Boxed, because only remote backends need it.
             Some(busy) => Some(Box::pin(self.meet(busy, *key, fingerprint)).await?),
             None => None,
         };
@@ -52,13 +52,13 @@ impl<B: Backend> Protocol<B> {
         }
     }
 
-    /// Shares the claim that is under way for `key`, and the knowledge of a run that holds it. Returns when there is
-    /// neither: then this request has to claim the key.
+    /// Waits for the claim that is under way for `key`, or learns of the run that holds it. Returns when there is neither:
+    /// then this request has to claim the key.
     async fn meet<'a>(&self, busy: &'a BusyKeys, key: Key, fingerprint: &Fingerprint) -> Result<Lead<'a>, Refusal> {
-        // Longer than the one that asks takes to give up: what it says then is for all.
+        // Longer than the leader takes to give up, so that its failure is an answer for all.
         let patience = self.terms.backend_timeout * 5 / 4;
         let mut until = Instant::now() + patience;
-        // The first claim that it meets was sent before, and has perhaps been executed before. A later one was not.
+        // The claim that was under way first may have been executed before this request came. A later one was not.
         let mut came_late = true;
         loop {
             let news = match busy.enter(key, patience) {
@@ -76,12 +76,12 @@ impl<B: Backend> Protocol<B> {
 
     /// Claims `key` in the backend.
     async fn ask(self: &Arc<Self>, key: &Key, fingerprint: &Fingerprint) -> Result<Claimed, BackendError> {
-        // Sendings of an earlier token that may reach the backend after all and claim the key for nobody.
+        // Whether a claim with an earlier token may still reach the backend, and take the key for nobody.
         let mut astray = false;
         for _ in 0..ROUNDS {
             let token = Token::random();
-            // The length of the lease counts from the *first* sending of the token: the backend counts from when that
-            // one arrived, which may have been long before the reply to a later one.
+            // The lease counts from the *first* sending of the token: the backend counts from when that one arrived, which
+            // may have been long before the reply to a later one.
             let sent = Instant::now();
             let mut sendings = 0;
             let answer = answered(self.step(), || {
@@ -104,7 +104,7 @@ impl<B: Backend> Protocol<B> {
             if let Some(run) = run.filter(|run| run.is_entitled(Instant::now())) {
                 return Ok(Claimed::Run(Arc::new(run)));
             }
-            // The lease may be over, so nothing may start on it. Left alone, it would refuse the next round.
+            // The lease may be over, so nothing may start on it. Left there, it would refuse the next round.
             astray |= sendings > 1;
             if let Err(error) = answered(self.step(), || B::release(&self.backend, key, token)).await {
                 return Err(self.give_up(key, token, error));
@@ -129,8 +129,8 @@ impl<B: Backend> Protocol<B> {
             let patience = Patience::behind(Instant::now() + self.terms.term(), self.terms.backend_timeout);
             tokio::spawn(async move {
                 if answered(patience, || protocol.backend.release(&key, token)).await.is_ok() {
-                    // Commands of one process may overtake each other: after a stall the release may have come before
-                    // the claim. What a second one does not reach either, the lease ends.
+                    // Commands of one process may overtake each other: after a stall the release may have arrived before
+                    // the claim. If the second one does too, the lease ends the claim.
                     sleep(protocol.terms.backend_timeout).await;
                     let _ = protocol.backend.release(&key, token).await;
                 }

@@ -62,7 +62,7 @@ impl<B: Backend> Lease<B> {
         Self { protocol: Arc::clone(protocol), run, retention: protocol.terms.retention, _counted: counted }
     }
 
-    /// The same, with a record that lives for `retention` if that is another than the protocol's.
+    /// Lets its record live for `retention`, where that is not the protocol's.
     pub(crate) fn keep_for(mut self, retention: Option<Duration>) -> Self {
         self.retention = retention.unwrap_or(self.retention);
         self
@@ -77,8 +77,8 @@ impl<B: Backend> Lease<B> {
         self.run.fingerprint
     }
 
-    /// What becomes of the key when the run fails, if that is not left to the circumstances: the handler's word, or, at
-    /// most once, it is kept.
+    /// Whether the key is kept when the run fails: as the handler has said; at most once it is. `None`: neither says, and
+    /// it depends on how the run fails.
     pub(crate) fn keeps_failure(&self) -> Option<bool> {
         let word = self.run.word().map(|word| word != Word::Release);
         word.or(self.protocol.terms.at_most_once.then_some(true))
@@ -108,7 +108,7 @@ impl<B: Backend> Lease<B> {
 
     /// Stores `record`, which ends the run.
     ///
-    /// Sent even when the lease is thought lost: an expired claim that nobody took over can still be completed.
+    /// It is sent even when the lease seems lost: an expired claim that nobody has taken over can still be completed.
     pub async fn complete(self, record: Record) -> Completion {
         let (stopwatch, size) = (Stopwatch::start(), record.size());
         let settled = self.settle(Verdict::Complete(record)).await;
@@ -135,7 +135,7 @@ impl<B: Backend> Lease<B> {
         self.end(Verdict::Release).await;
     }
 
-    /// Ends a run that has failed: gives the key back, or keeps it for good, if the handler said so or at most once.
+    /// Ends a run that has failed: gives the key back, or keeps it if the handler said so, or at most once.
     pub async fn fail(self) {
         let verdict = match self.keeps_failure() {
             Some(true) => Verdict::Complete(Record::outcome_unknown(&self.run.fingerprint)),
@@ -150,19 +150,19 @@ impl<B: Backend> Lease<B> {
         }
     }
 
-    /// When it returns, duplicates ask the backend, whatever has become of the run.
+    /// Sends a verdict. Afterwards duplicates ask the backend, however the run has ended.
     async fn settle(&self, mut verdict: Verdict) -> Settled {
         if let Some(record) = self.run.committed() {
-            // Nothing is left to send, whatever has become of the handler since.
+            // Nothing is left to send, whatever the handler has done since.
             self.tell(record.clone());
             return Settled::Answered(Ownership::Held);
         }
         if self.run.is_doubted() && matches!(verdict, Verdict::Complete(_)) {
-            // Perhaps there is another record already, which would stay.
+            // The handler's own record may be there already, and would stay.
             self.observer().unsettled(&self.run.key);
             return Settled::GivenUp;
         }
-        // A run that has sent its release no longer takes the key for its own.
+        // A run that has sent its release no longer counts as the holder of the key.
         let _told_when_answered = matches!(verdict, Verdict::Release).then(|| self.protocol.part(&self.run));
         loop {
             match answered(self.protocol.step(), || self.send(&verdict)).await {
@@ -186,21 +186,21 @@ impl<B: Backend> Lease<B> {
         }
     }
 
-    /// Tells those who wait here for the end of this run which record it has left.
+    /// Hands the record of this run to those that wait for its end in this process.
     fn tell(&self, record: Record) {
         if let Some(news) = self.protocol.part(&self.run) {
             news.send_replace(News::Found(Entry::Completed(record)));
         }
     }
 
-    /// Sends `verdict` on in the background. The lease lives on there, and renewals with it: a lost reply must not make
-    /// the key run again.
+    /// Goes on sending `verdict` in the background. The lease lives on and is renewed meanwhile: a lost reply must not
+    /// make the key run again.
     fn go_on_behind(self, verdict: Verdict) {
         tokio::spawn(in_span(self.settle_behind(verdict)));
     }
 
     async fn settle_behind(self, mut verdict: Verdict) {
-        // Renewals move the deadline while this goes on.
+        // Renewals move the deadline meanwhile.
         while self.run.is_entitled(Instant::now()) {
             let patience = Patience::behind(self.run.deadline(), self.protocol.terms.backend_timeout);
             match answered(patience, || self.send(&verdict)).await {
@@ -213,7 +213,7 @@ impl<B: Backend> Lease<B> {
         self.observer().unsettled(&self.run.key);
     }
 
-    /// A record that the backend can never keep becomes a tombstone: the run must not be repeated for its size.
+    /// A record that is too large for the backend becomes a tombstone: the run must not be repeated because of its size.
     fn fall_back(&self, verdict: &mut Verdict, error: &BackendError) -> bool {
         let tombstone = Record::tombstone(&self.run.fingerprint);
         match verdict {
@@ -250,7 +250,7 @@ impl<B: Backend> Drop for Lease<B> {
 }
 
 impl<B: Backend> Protocol<B> {
-    /// What a run that lost its lease may show: never its own answer, which nobody will see again.
+    /// What a run that lost its lease may answer: never its own response, which no duplicate would get.
     async fn reread(&self, run: &LiveRun) -> Completion {
         match answered(self.step(), || self.backend.get(&run.key)).await {
             Ok(Some(Entry::Completed(record))) if record.fingerprint() == run.fingerprint => {

@@ -1,4 +1,4 @@
-//! [`LiveRuns`]: the runs of this process, in the order in which their leases want to be renewed.
+//! [`LiveRuns`]: the runs of this process, in the order in which their leases are due for renewal.
 
 use std::{
     collections::BTreeMap,
@@ -21,19 +21,19 @@ pub(crate) struct LiveRun {
     pub(crate) token: Token,
     pub(super) fingerprint: Fingerprint,
     pub(super) started: Instant,
-    /// What the claim was made or is renewed for.
+    /// For how long the claim was made, and is renewed.
     pub(super) term: Duration,
     state: Mutex<State>,
     lost: AtomicBool,
     word: LastWord,
-    /// What the handler has stored itself. `None`: nobody knows whether it has.
+    /// The record that the handler has stored itself. `None`: nobody knows whether it has.
     committed: OnceLock<Option<Record>>,
 }
 
 #[derive(Debug)]
 struct State {
     deadline: Instant,
-    /// When the renewer has it in its order for.
+    /// Its place in the order of the renewer.
     due: Option<Instant>,
     ended: bool,
 }
@@ -54,7 +54,7 @@ impl LiveRun {
         }
     }
 
-    /// Until when this process may take the claim for its own, by its own clock.
+    /// Until when this process may rely on its claim, by its own clock.
     pub(super) fn deadline(&self) -> Instant {
         self.state().deadline
     }
@@ -87,7 +87,7 @@ impl LiveRun {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether that is news. What is committed cannot be lost.
+    /// Marks the lease as lost. Returns whether that is new; what is committed cannot be lost.
     pub(super) fn lose(&self) -> bool {
         !self.is_committed() && !self.lost.swap(true, Ordering::AcqRel)
     }
@@ -192,13 +192,13 @@ impl LiveRuns {
         due
     }
 
-    /// Waits until the next run is due, or until `latest`.
+    /// Waits until the next run is due, at most until `latest`.
     pub(super) async fn wait(&self, latest: Instant) {
         let wake = self.lie_down(latest);
         let _ = timeout_at(wake, self.earlier.notified()).await;
     }
 
-    /// When the renewer has to look again. Whoever needs it earlier wakes it from now on.
+    /// When the renewer has to look again. From now on a run that is due earlier wakes it.
     fn lie_down(&self, latest: Instant) -> Instant {
         let mut table = self.lock();
         let wake = table.runs.first_key_value().map_or(latest, |((due, _), _)| latest.min(*due));

@@ -1,8 +1,7 @@
 //! The protocol between a run and its backend, free of HTTP: claim, renew, complete or release.
 //!
-//! The layer, queue consumers and the tests' model walks all drive this code. Its rules are those of the decision
-//! record `docs/decisions/0001-protocol.md`; each of them is there because leaving it out lets a handler run twice, or
-//! a key stay locked, after a handful of faults.
+//! The layer, the deduplicator and the tests' model walks all drive this code. `docs/decisions/0001-protocol.md` has its
+//! rules; without any one of them a handler can run twice, or a key stay locked, after a handful of faults.
 
 mod busy;
 mod census;
@@ -35,10 +34,10 @@ use crate::{
     sync::watch,
 };
 
-/// Releases that are sent behind a refused request, at most, per layer. Beyond it the lease has to end the claim.
+/// How many releases a layer sends in the background at most. Claims beyond that are left to their lease.
 const BEHIND: usize = 1024;
 
-/// The lengths of time that a protocol works with.
+/// The durations that a protocol works with.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// How long a claim lives unless renewed.
@@ -80,7 +79,7 @@ pub struct Protocol<B> {
     live: Arc<LiveRuns>,
     census: Arc<Census>,
     behind: Arc<Semaphore>,
-    /// `None`: the backend is as near.
+    /// `None` for a local backend, which is as quick to ask.
     busy: Option<BusyKeys>,
     observer: Observer,
 }
@@ -135,25 +134,25 @@ impl<B: Backend> Protocol<B> {
         &self.census
     }
 
-    /// From now on duplicates that meet here ask the backend who has the key of `run`. Those who wait for its end do so
-    /// until what is returned has told it, or is dropped.
+    /// From now on duplicates in this process ask the backend who holds the key of `run`. Those that wait for its end do
+    /// so until the sender that is returned has told them of it, or is dropped.
     fn part(&self, run: &Arc<LiveRun>) -> Option<watch::Sender<News>> {
         self.busy.as_ref()?.part(run)
     }
 
-    /// How many keys this process is busy with.
+    /// How many keys this process claims or runs.
     #[cfg(feature = "test-util")]
     pub fn busy_keys(&self) -> usize {
         self.busy.as_ref().map_or(0, BusyKeys::len)
     }
 
-    /// The patience of a step that a client waits for.
+    /// The patience for a step that a client waits for.
     fn step(&self) -> Patience {
         Patience::step(self.terms.backend_timeout)
     }
 }
 
-/// Why a request with `fingerprint` does not run where `entry` is.
+/// Why a request with `fingerprint` does not run while `entry` is stored under its key.
 fn refusal(entry: Entry, fingerprint: &Fingerprint) -> Refusal {
     match entry {
         Entry::Completed(record) => judge(&record.fingerprint(), fingerprint, Refusal::Replay(record)),

@@ -48,7 +48,7 @@ impl<B: Backend> Protocol<B> {
         }
     }
 
-    /// Duplicates do not hear from this process any more that the key is held.
+    /// Notes that the lease is lost. Duplicates are no longer told that this process holds the key.
     pub(super) fn lose(&self, run: &Arc<LiveRun>) {
         if run.lose() {
             self.observer.lease_lost(&run.key);
@@ -57,7 +57,7 @@ impl<B: Backend> Protocol<B> {
     }
 }
 
-/// The renewer's task ends with the layer, or with the runtime that it was spawned on. Then another may begin.
+/// The renewer's task ends with the layer, or with the runtime that it was spawned on. Then another one may start.
 struct Renewer {
     live: Arc<LiveRuns>,
     _leash: Option<Leash>,

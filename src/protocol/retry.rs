@@ -17,7 +17,7 @@ pub(super) struct Patience {
     tries: u32,
 }
 
-/// The clock is read when it matters: not for what is answered at once.
+/// The clock is read only when needed: not for what is answered at once.
 #[derive(Debug, Clone, Copy)]
 enum Until {
     /// So long after the first sending.
@@ -56,7 +56,7 @@ impl Patience {
 /// Sends a command again and again until it is answered or `patience` ends; then the last error is returned.
 ///
 /// After a try that timed out the next one follows at once, after an error it follows a growing, jittered pause. An
-/// error that is an answer in itself ends it.
+/// error that is certain to have changed nothing ends it.
 pub(super) fn answered<T, F>(
     mut patience: Patience,
     mut send: impl FnMut() -> F,
@@ -100,7 +100,7 @@ where
     answered(Patience::behind(Instant::now() + limit, per_try), send).await
 }
 
-/// Half to the whole of `pause`, so that many callers who fail together do not come back together.
+/// Half to all of `pause`, so that many callers that fail together do not come back together.
 pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..=1.0))
 }

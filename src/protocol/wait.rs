@@ -1,4 +1,4 @@
-//! Waiting for the end of a run that another request holds. Whoever waits only reads.
+//! Waiting for the end of a run that another request holds the key for. A waiter changes nothing in the backend.
 
 use tokio::time::{Instant, timeout_at};
 
