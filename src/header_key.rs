@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::{Key, rejection::Rejection};
 
 /// The header that most clients send, and its twin of draft-ietf-httpapi-idempotency-key-header.
-const NAMES: [HeaderName; 2] =
+static NAMES: [HeaderName; 2] =
     [HeaderName::from_static("x-idempotency-key"), HeaderName::from_static("idempotency-key")];
 
 /// Longest key text in bytes.
@@ -19,8 +19,16 @@ pub(crate) struct KeyText(HeaderValue);
 impl KeyText {
     /// The key that a request carries. `None`: it carries none.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
-        let [first, second] = &NAMES;
-        match (Self::in_header(headers, first)?, Self::in_header(headers, second)?) {
+        // A look at all names costs less than to hash two that are mostly not there.
+        let mut values = [None, None];
+        for (name, value) in headers {
+            let Some(which) = NAMES.iter().position(|twin| twin == name) else { continue };
+            if values[which].replace(value).is_some() {
+                return Err(Rejection::KeyAmbiguous);
+            }
+        }
+        let [one, other] = values;
+        match (one.map(Self::parse).transpose()?, other.map(Self::parse).transpose()?) {
             (Some(one), Some(other)) if one != other => Err(Rejection::KeyAmbiguous),
             (one, other) => Ok(one.or(other)),
         }
@@ -32,24 +40,23 @@ impl KeyText {
         if lines.next().is_some() {
             return Err(Rejection::KeyAmbiguous);
         }
-        Self::parse(value).map(Some).ok_or(Rejection::KeyInvalid)
+        Self::parse(value).map(Some)
     }
 
     /// A String of RFC 8941, section 3.3.3, means what is between its quotes; anything else means itself.
-    fn parse(value: &HeaderValue) -> Option<Self> {
+    fn parse(value: &HeaderValue) -> Result<Self, Rejection> {
         let sent = value.as_bytes().trim_ascii();
-        if let Some(quoted) = sent.strip_prefix(b"\"") {
-            return Self::valid(&HeaderValue::from_bytes(&unquote(quoted)?).ok()?);
-        }
-        if sent.len() == value.len() {
-            return Self::valid(value);
-        }
-        Self::valid(&HeaderValue::from_bytes(sent).ok()?)
+        let text = match sent.strip_prefix(b"\"") {
+            Some(quoted) => unquote(quoted).and_then(|text| HeaderValue::from_bytes(&text).ok()),
+            None if sent.len() == value.len() => Some(value.clone()),
+            None => HeaderValue::from_bytes(sent).ok(),
+        };
+        text.and_then(Self::valid).ok_or(Rejection::KeyInvalid)
     }
 
-    fn valid(text: &HeaderValue) -> Option<Self> {
+    fn valid(text: HeaderValue) -> Option<Self> {
         let visible = text.as_bytes().iter().all(u8::is_ascii_graphic);
-        (visible && (1..=MAX_LEN).contains(&text.len())).then(|| Self(text.clone()))
+        (visible && (1..=MAX_LEN).contains(&text.len())).then_some(Self(text))
     }
 
     /// The key that a value found elsewhere means: itself if it can be a key, else its digest. `None`: it is empty.
@@ -57,7 +64,7 @@ impl KeyText {
         if value.is_empty() {
             return None;
         }
-        let itself = HeaderValue::from_bytes(value).ok().and_then(|text| Self::valid(&text));
+        let itself = HeaderValue::from_bytes(value).ok().and_then(Self::valid);
         Some(itself.unwrap_or_else(|| Self::digest_of(value)))
     }
 
