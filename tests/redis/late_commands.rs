@@ -13,7 +13,7 @@ use tower_idempotency::{IdempotencyLayer, Rejection};
 
 use crate::{
     behaviour::support::{Handler, until},
-    support::{Application, Command, Fate, Gate, LONG, Proxy, SHARED, backend_at, fresh_prefix},
+    support::{Application, Command, Fate, Gate, LONG, Proxy, SHARED, backend_at, fresh_name},
 };
 
 /// Holds commands of which `matches` is true at a gate, while `on` is set.
@@ -31,7 +31,7 @@ async fn holding(matches: fn(&Command) -> bool) -> (Proxy, Gate, Arc<AtomicBool>
 async fn a_claim_that_arrives_after_its_release_does_not_lock_its_key() {
     let handler = Handler::payments();
     let (proxy, gate, _) = holding(Command::is_claim).await;
-    let (proxy, prefix) = (Arc::new(proxy), fresh_prefix());
+    let (proxy, prefix) = (Arc::new(proxy), fresh_name());
     let node = IdempotencyLayer::new(backend_at(&proxy.url(), &prefix).await).lease(LONG);
     let node = Application::start(&handler, node).await;
 
@@ -50,7 +50,7 @@ async fn a_claim_that_arrives_after_its_release_does_not_lock_its_key() {
 async fn a_late_record_is_replayed() {
     let handler = Handler::payments();
     let (proxy, gate, _) = holding(Command::is_script).await;
-    let prefix = fresh_prefix();
+    let prefix = fresh_name();
     let layer = |backend| IdempotencyLayer::new(backend).lease(LONG);
     let node = Application::start(&handler, layer(backend_at(&proxy.url(), &prefix).await)).await;
     let other = Application::start(&handler, layer(backend_at(&SHARED.url(), &prefix).await)).await;
@@ -69,7 +69,7 @@ async fn a_late_record_is_replayed() {
 async fn late_commands_of_a_holder_that_lost_its_lease_change_nothing() {
     let handler = Handler::held_payments();
     let (proxy, gate, _) = holding(Command::is_script).await;
-    let prefix = fresh_prefix();
+    let prefix = fresh_name();
     let layer = |backend, lease| IdempotencyLayer::new(backend).lease(lease);
     let lease = Duration::from_millis(600);
     let node = Application::start(&handler, layer(backend_at(&proxy.url(), &prefix).await, lease)).await;
