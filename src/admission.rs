@@ -2,9 +2,7 @@
 
 use http::{Method, header, request::Parts};
 
-use crate::{
-    Run, header_key::KeyText, identity::Identity, key_source::Found, rejection::Rejection, settings::Settings,
-};
+use crate::{Rejection, Run, header_key::KeyText, identity::Identity, key_source::Found, settings::Settings};
 
 /// What is to be done with a request.
 pub(crate) enum Admission {

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
-use crate::{Key, rejection::Rejection};
+use crate::{Key, Rejection};
 
 /// The header that most clients send, and its twin of draft-ietf-httpapi-idempotency-key-header.
 static NAMES: [HeaderName; 2] =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::request;
 
-use crate::{Fingerprint, Key, header_key::KeyText, rejection::Rejection, settings::Settings};
+use crate::{Fingerprint, Key, Rejection, header_key::KeyText, settings::Settings};
 
 /// Which key a request has, and whose it is.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, request::Parts};
 
-use crate::{BodyHash, closure::Closure, header_key::KeyText, policy::header_name, rejection::Rejection};
+use crate::{BodyHash, Rejection, closure::Closure, header_key::KeyText, policy::header_name};
 
 /// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
 ///

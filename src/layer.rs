@@ -246,11 +246,13 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 }
 
-impl<S, B> Layer<S> for IdempotencyLayer<B> {
+impl<S, B: Backend> Layer<S> for IdempotencyLayer<B> {
     type Service = Idempotency<S, B>;
 
     // Called once per route or even per connection: no state is made here.
     fn layer(&self, inner: S) -> Self::Service {
+        // Not earlier: while settings are changed, each makes another layer, which nobody uses.
+        self.shared.protocol.observer().serves();
         Idempotency::new(inner, Arc::clone(&self.shared))
     }
 }

@@ -62,10 +62,16 @@ impl Observer {
         story
     }
 
+    /// A layer is applied to a service.
+    pub(crate) fn serves(&self) {
+        #[cfg(feature = "metrics")]
+        self.figures.serves();
+    }
+
     /// A request is refused before its key is asked for.
     pub(crate) fn refused(&self, rejection: Rejection) -> Rejection {
         #[cfg(feature = "metrics")]
-        self.figures.describe();
+        self.figures.first_request();
         #[cfg(feature = "metrics")]
         self.figures.request(rejection.word());
         #[cfg(feature = "tracing")]

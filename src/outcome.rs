@@ -57,8 +57,8 @@ pub enum Outcome {
     Rejected,
 }
 
-impl From<Rejection> for Outcome {
-    fn from(rejection: Rejection) -> Self {
+impl Outcome {
+    pub(crate) fn of(rejection: Rejection) -> Self {
         match rejection {
             Rejection::InProgress | Rejection::NotKept | Rejection::OutcomeUnknown => Self::Conflict,
             Rejection::Mismatch | Rejection::CredentialsDiffer => Self::Mismatch,

@@ -102,7 +102,7 @@ impl Rejection {
             Dialect::Grpc => self.trailers_only(),
         };
         response.extensions_mut().insert(self);
-        response.extensions_mut().insert(Outcome::from(self));
+        response.extensions_mut().insert(Outcome::of(self));
         response
     }
 

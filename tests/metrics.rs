@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::{
     MetricKind,
     debugging::{DebugValue, DebuggingRecorder, Snapshotter},
@@ -19,7 +20,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
     Backend, BackendErrorKind, BackendFailure, BodyHash, Claim, Deduplicator, Fingerprint, Idempotency,
-    IdempotencyLayer, Key, MemoryBackend, OnDisconnect, Run, Token,
+    IdempotencyLayer, Key, MemoryBackend, OnDisconnect, Processed, Run, Token,
     testing::{Command, Fault, FaultyBackend, InnerError, InnerService, Probe, Reaction},
 };
 
@@ -319,7 +320,66 @@ async fn a_bypassed_request_is_not_counted() {
     assert_eq!(node.answer(post(&[], whole("one"))).await, 200);
     let node = Node::new(|layer| layer.or_body_hash(BodyHash::any_caller(SECOND)));
     assert_eq!(node.answer(post(&[], whole(""))).await, 200);
-    assert_eq!(figures.look().values, BTreeMap::new());
+    assert!(figures.look().values.values().all(|value| *value == Value::Number(0.0)), "{:?}", figures.values);
+}
+
+/// The counters of a page that Prometheus reads, by name and labels.
+fn counters(page: &str) -> BTreeMap<String, u64> {
+    let counters = page.lines().filter_map(|line| line.rsplit_once(' ').filter(|(name, _)| name.contains("_total{")));
+    counters.map(|(name, count)| (name.to_owned(), count.parse().unwrap())).collect()
+}
+
+/// Every counter that the documentation has, with the labels of one layer or deduplicator.
+fn documented_counters(kind: &str, namespace: &str) -> BTreeSet<String> {
+    let labels = format!("kind=\"{kind}\",namespace=\"{namespace}\"");
+    let rows = docs::table("outcome");
+    let outcomes = rows.iter().flat_map(|row| row[0].split(", "));
+    let requests = outcomes.map(|outcome| format!("idempotency_requests_total{{{labels},outcome=\"{outcome}\"}}"));
+    let others = ["idempotency_unprotected_total", "idempotency_leases_lost_total"];
+    requests.chain(others.map(|name| format!("{name}{{{labels}}}"))).collect()
+}
+
+/// `rate` and `increase` see the first event of a counter only if it was there before.
+#[tokio::test(start_paused = true)]
+async fn counters_are_zero_before_the_first_request() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    let layer = IdempotencyLayer::new(MemoryBackend::new()).namespace("orders").require_key();
+    let page = || recorder.handle().render();
+    assert_eq!(page(), "", "a layer whose settings are changed makes no service");
+    let service = layer.layer(InnerService::new());
+    let zeros = documented_counters("http", "orders").into_iter().map(|name| (name, 0));
+    assert_eq!(counters(&page()), zeros.collect());
+    let labels = "{kind=\"http\",namespace=\"orders\"}";
+    assert!(page().contains(&format!("idempotency_runs{labels} 0\n")), "{}", page());
+    assert!(page().contains(&format!("idempotency_waiters{labels} 0\n")), "{}", page());
+
+    service.oneshot(keyed()).await.unwrap();
+    drop(layer.layer(InnerService::new()));
+    let executed = |name: &String| name.contains("outcome=\"executed\"");
+    assert!(counters(&page()).iter().all(|(name, count)| *count == u64::from(executed(name))), "{}", page());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_is_installed_after_the_layer_hears_of_all_counters_with_the_first_request() {
+    let node = Node::new(identity);
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    assert_eq!(node.answer(keyed()).await, 200);
+    let counters: BTreeSet<_> = counters(&recorder.handle().render()).into_keys().collect();
+    assert_eq!(counters, documented_counters("http", "orders"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_of_a_deduplicator_begin_with_its_first_message() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    let deduplicator = Deduplicator::new(MemoryBackend::new()).namespace("billing");
+    let during = recorder.handle();
+    let seen = deduplicator.run("m-1", async move { Ok::<_, io::Error>(during.render()) }).await.unwrap();
+    let Processed::Executed(page) = seen else { panic!("{seen:?}") };
+    let zeros = documented_counters("message", "billing").into_iter().map(|name| (name, 0));
+    assert_eq!(counters(std::str::from_utf8(&page).unwrap()), zeros.collect());
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,8 @@ static METADATA: Metadata<'static> = Metadata::new("tower_idempotency", Level::I
 /// time: it may be installed late, and forget a figure that was idle.
 #[derive(Debug)]
 pub(super) struct Figures {
-    described: Once,
+    at_service: Once,
+    at_request: Once,
     /// By outcome.
     requests: Vec<(&'static str, Key)>,
     unprotected: Key,
@@ -48,7 +49,8 @@ impl Figures {
         let key = |name| Key::from_parts(name, labels.clone());
         let outcome = |outcome| vec![Label::from_static_parts("outcome", outcome)];
         Self {
-            described: Once::new(),
+            at_service: Once::new(),
+            at_request: Once::new(),
             requests: OUTCOMES.map(|word| (word, key(REQUESTS).with_extra_labels(outcome(word)))).into(),
             unprotected: key(UNPROTECTED),
             leases_lost: key(LEASES_LOST),
@@ -61,9 +63,23 @@ impl Figures {
         }
     }
 
-    /// Tells the recorder what the figures mean, before it hears of the first.
-    pub(super) fn describe(&self) {
-        self.described.call_once(describe);
+    /// The first service is made.
+    pub(super) fn serves(&self) {
+        self.at_service.call_once(|| self.announce());
+    }
+
+    /// The first request has come. Meanwhile a recorder may have been installed, and a deduplicator makes no service.
+    pub(super) fn first_request(&self) {
+        self.at_request.call_once(|| self.announce());
+    }
+
+    /// Tells the recorder what the figures mean, and that nothing was counted yet: of a counter that begins to exist with
+    /// its first event, `rate` and `increase` do not see that event.
+    fn announce(&self) {
+        describe();
+        let by_outcome = self.requests.iter().map(|(_, key)| key);
+        by_outcome.chain([&self.unprotected, &self.leases_lost]).for_each(|key| counter(key).increment(0));
+        [&self.runs, &self.waiters].into_iter().for_each(|key| gauge(key).increment(0));
     }
 
     pub(super) fn request(&self, outcome: &'static str) {

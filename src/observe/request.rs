@@ -45,7 +45,7 @@ impl<'a, F: Future<Output: Ending>> Observed<'a, F> {
     #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "they are for the span"))]
     pub(super) fn new(observer: &'a Observer, key: Key, client: &'a Client, story: F) -> Self {
         #[cfg(feature = "metrics")]
-        observer.figures.describe();
+        observer.figures.first_request();
         #[cfg(feature = "tracing")]
         let span = span(observer, key);
         let watch = Watch {

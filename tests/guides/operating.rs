@@ -26,6 +26,6 @@ fn app(prometheus: PrometheusHandle) -> Router {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().init();
-    let app = app(prometheus()?); // before the first request
+    let app = app(prometheus()?); // before the layer is applied
     Ok(axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, app).await?)
 }

@@ -9,12 +9,12 @@ use tower_idempotency::{
 
 use crate::{
     behaviour::support::until_some,
-    support::{LONG, SHARED, backend_at, fresh_table},
+    support::{LONG, SHARED, backend_at, fresh_name},
 };
 
 /// A backend over a table with so many expired and so many live records.
 async fn filled(expired: u32, live: u32) -> (PostgresBackend, PgPool, String) {
-    let (pool, table) = (SHARED.pool(5), fresh_table());
+    let (pool, table) = (SHARED.pool(5), fresh_name());
     let backend = backend_at(pool.clone(), &table).await;
     let fill = format!(
         "INSERT INTO {table} SELECT decode(lpad(to_hex(number), 64, '0'), 'hex'), '\\x{token}', '\\x{fingerprint}',

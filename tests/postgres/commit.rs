@@ -23,7 +23,7 @@ use tower_idempotency::{
 use crate::{
     behaviour::support::{Answer, Client, created, payment, serve, until_some},
     servers::order,
-    support::{Fate, LONG, Proxy, SHARED, Server, backend_at, fresh_table},
+    support::{Fate, LONG, Proxy, SHARED, Server, backend_at, fresh_name},
 };
 
 /// A bank that books each payment in a ledger, in the transaction that records the response.
@@ -60,7 +60,7 @@ impl Bank {
 
     /// A bank whose connections are those of `pool`. Its tables are made through `direct`.
     async fn at(pool: PgPool, direct: PgPool) -> Self {
-        let (keys, ledger) = (fresh_table(), fresh_table());
+        let (keys, ledger) = (fresh_name(), fresh_name());
         backend_at(direct.clone(), &keys).await;
         direct.execute(&*format!("CREATE TABLE {ledger} (entry text)")).await.unwrap();
         Self {
@@ -150,7 +150,7 @@ fn is_verification(statement: &str) -> bool {
 async fn first_commit(server: &Server, fate: Fate) -> Proxy {
     let commits = AtomicUsize::new(0);
     Proxy::start(server, move |statement: &str| {
-        if is_commit(statement) && commits.fetch_add(1, Ordering::SeqCst) == 0 { fate } else { Fate::Pass }
+        if is_commit(statement) && commits.fetch_add(1, Ordering::SeqCst) == 0 { fate.clone() } else { Fate::Pass }
     })
     .await
 }
@@ -243,7 +243,7 @@ async fn of_two_runs_of_one_key_one_commits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_whose_reply_is_lost_has_happened() {
     for fate in [Fate::LoseReply, Fate::FallSilent] {
-        let proxy = first_commit(&SHARED, fate).await;
+        let proxy = first_commit(&SHARED, fate.clone()).await;
         let bank = Bank::over(proxy.pool(3)).await;
         let client = bank.open().await;
         pay(&client, "order-1").await.assert_is_first_of(1);

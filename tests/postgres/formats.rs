@@ -10,7 +10,7 @@ use crate::{
     behaviour::support::{Answer, Client, Handler, serve},
     fixtures::{FINGERPRINT, Fixture, NEXT, TOKEN, VERSIONS, Version},
     servers::order,
-    support::{LONG, SHARED, fresh_table},
+    support::{LONG, SHARED, fresh_name},
 };
 
 /// A node of today over the table that a version has left, in a schema of its own.
@@ -24,7 +24,7 @@ struct Heir {
 
 impl Heir {
     async fn of(version: &Version) -> Self {
-        let (schema, pool) = (fresh_table(), SHARED.pool(10));
+        let (schema, pool) = (fresh_name(), SHARED.pool(10));
         let mut connection = pool.acquire().await.unwrap();
         let sql = format!(
             "CREATE SCHEMA {schema}; SET search_path TO {schema}; {} {} RESET search_path",

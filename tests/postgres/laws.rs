@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tower_idempotency::{BoxBackend, sqlx::postgres::PgPoolOptions, testing::conformance};
 
-use crate::support::{SHARED, backend_at, fresh_backend, fresh_table, patient};
+use crate::support::{SHARED, backend_at, fresh_backend, fresh_name, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_over_one_pool() {
@@ -14,7 +14,7 @@ async fn are_kept_over_one_pool() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_over_pools_of_their_own() {
-    let table = fresh_table();
+    let table = fresh_name();
     conformance(|| async { patient(backend_at(SHARED.pool(5), &table).await) }).await;
 }
 
@@ -29,7 +29,7 @@ async fn are_kept_behind_pointers() {
 async fn are_kept_where_transactions_are_serializable() {
     let address = SHARED.address().options([("default_transaction_isolation", "serializable")]);
     let pool = PgPoolOptions::new().connect_lazy_with(address);
-    let backend = patient(backend_at(pool, &fresh_table()).await);
+    let backend = patient(backend_at(pool, &fresh_name()).await);
     conformance(|| async { backend.clone() }).await;
 }
 

@@ -7,8 +7,6 @@ mod behaviour;
 #[macro_use]
 mod servers;
 
-#[cfg(feature = "memory")]
-mod cached;
 mod clean_up;
 mod commit;
 mod crashes;
@@ -17,11 +15,12 @@ mod deadlocks;
 mod fixtures;
 mod formats;
 mod laws;
-mod lost_replies;
 mod poolers;
 mod pools;
 mod processes;
 mod refusals;
+#[path = "../stores/mod.rs"]
+mod stores;
 mod support;
 mod wakes;
 mod wire;

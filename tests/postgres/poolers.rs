@@ -5,7 +5,7 @@ use tower_idempotency::{Entry, Key, PostgresBackend, testing::conformance};
 use crate::{
     behaviour::support::until_some,
     servers::runs::{claim, complete, record, wait},
-    support::{Bouncer, SHARED, Server, backend_at, fresh_table, patient},
+    support::{Bouncer, SHARED, Server, backend_at, fresh_name, patient},
 };
 
 /// What `PgBouncer` must drop of what the client says when it connects.
@@ -18,7 +18,7 @@ async fn backend_behind(bouncer: &Bouncer, table: &str) -> PostgresBackend {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_laws_are_kept_behind_a_pooler_of_sessions() {
     let bouncer = Bouncer::of_sessions(&SHARED);
-    let backend = backend_behind(&bouncer, &fresh_table()).await;
+    let backend = backend_behind(&bouncer, &fresh_name()).await;
     conformance(|| async { backend.clone() }).await;
 }
 
@@ -29,7 +29,7 @@ mod of_transactions {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn the_laws_are_kept() {
         let bouncer = Bouncer::of_transactions(&SHARED, IGNORED);
-        let table = fresh_table();
+        let table = fresh_name();
         conformance(|| backend_behind(&bouncer, &table)).await;
     }
 

@@ -9,7 +9,7 @@ use tower_idempotency::{
 
 use crate::{
     behaviour::support::{Counting, Handler, until},
-    support::{Application, Fate, LONG, Proxy, SHARED, backend_at, fresh_table},
+    support::{Application, Fate, LONG, Proxy, SHARED, backend_at, fresh_name},
 };
 
 async fn claim(backend: &PostgresBackend, text: &str) -> Result<Claim, BackendErrorKind> {
@@ -21,7 +21,7 @@ async fn claim(backend: &PostgresBackend, text: &str) -> Result<Claim, BackendEr
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_pool_that_is_exhausted_refuses_claims_and_serves_holders() {
     let (pool, handler) = (SHARED.pool(3), Handler::held_payments());
-    let backend = backend_at(pool.clone(), &fresh_table()).await;
+    let backend = backend_at(pool.clone(), &fresh_name()).await;
     let counting = Counting::new(tower_idempotency::BoxBackend::new(backend.clone()));
     let lease = Duration::from_millis(600);
     let node = Application::start(&handler, IdempotencyLayer::new(counting.clone()).lease(lease)).await;
@@ -47,7 +47,7 @@ async fn a_pool_that_is_exhausted_refuses_claims_and_serves_holders() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_that_take_long_to_make_are_made_in_the_end() {
     let (proxy, table) =
-        (Proxy::connecting_in(Duration::from_millis(800), &SHARED, |_| Fate::Pass).await, fresh_table());
+        (Proxy::connecting_in(Duration::from_millis(800), &SHARED, |_| Fate::Pass).await, fresh_name());
     backend_at(SHARED.pool(1), &table).await;
     let backend = PostgresBackend::new(proxy.pool(3)).table(&table);
     let handler = Handler::payments();
@@ -60,7 +60,7 @@ async fn connections_that_take_long_to_make_are_made_in_the_end() {
 #[tokio::test]
 async fn a_pool_that_is_closed_refuses() {
     let pool = SHARED.pool(3);
-    let backend = backend_at(pool.clone(), &fresh_table()).await;
+    let backend = backend_at(pool.clone(), &fresh_name()).await;
     backend.ping().await.unwrap();
     pool.close().await;
     assert_eq!(claim(&backend, "order-1").await, Err(BackendErrorKind::Unavailable));
@@ -70,7 +70,7 @@ async fn a_pool_that_is_closed_refuses() {
 /// The server goes on with what was dropped. Nobody waits for it, so the next command has a connection.
 #[tokio::test]
 async fn a_command_that_takes_too_long_costs_the_pool_no_connection() {
-    let table = fresh_table();
+    let table = fresh_name();
     let backend = backend_at(SHARED.pool(1), &table).await.timeout(Duration::from_millis(200));
     let mut other = PgConnection::connect_with(&SHARED.address()).await.unwrap();
     let mut pause = other.begin().await.unwrap();
@@ -81,7 +81,7 @@ async fn a_command_that_takes_too_long_costs_the_pool_no_connection() {
 
 #[tokio::test]
 async fn a_table_that_is_missing_is_said_to_be() {
-    let backend = PostgresBackend::new(SHARED.pool(3)).table(&fresh_table());
+    let backend = PostgresBackend::new(SHARED.pool(3)).table(&fresh_name());
     let error = backend.get(&Key::new("", "order-1")).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Unavailable);
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
@@ -92,7 +92,7 @@ async fn a_table_that_is_missing_is_said_to_be() {
 async fn tables_share_nothing_and_a_schema_may_be_named() {
     let pool = SHARED.pool(3);
     query("CREATE SCHEMA \"Billing\"").execute(&pool).await.unwrap();
-    let (one, other) = (backend_at(pool.clone(), "Billing.Keys").await, backend_at(pool, &fresh_table()).await);
+    let (one, other) = (backend_at(pool.clone(), "Billing.Keys").await, backend_at(pool, &fresh_name()).await);
     for backend in [&one, &other] {
         // Again, as every process does when it starts.
         backend.migrate().await.unwrap();
@@ -103,7 +103,7 @@ async fn tables_share_nothing_and_a_schema_may_be_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn processes_may_migrate_at_the_same_time() {
-    let table = fresh_table();
+    let table = fresh_name();
     let migrations: Vec<_> = (0..8)
         .map(|_| {
             tokio::spawn({
@@ -121,7 +121,7 @@ async fn processes_may_migrate_at_the_same_time() {
 /// a lock, all who claim would wait behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_process_that_starts_waits_for_nobody_who_writes() {
-    let (pool, table) = (SHARED.pool(5), fresh_table());
+    let (pool, table) = (SHARED.pool(5), fresh_name());
     let backend = backend_at(pool.clone(), &table).await;
     assert_eq!(claim(&backend, "order-1").await, Ok(Claim::Acquired));
     let mut stuck = pool.begin().await.unwrap();

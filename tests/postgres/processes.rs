@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tower_idempotency::sqlx::postgres::PgPoolOptions;
 
-use crate::support::{SHARED, Terms, address_at, backend_at, fresh_table};
+use crate::support::{SHARED, Terms, address_at, backend_at, fresh_name};
 
 /// Of processes that refuse nobody because the machine is busy.
 fn terms(lease: Duration) -> Terms {
-    let (place, name) = (SHARED.port().to_string(), fresh_table());
+    let (place, name) = (SHARED.port().to_string(), fresh_name());
     Terms { place, name, lease, timeout: LONG, run: Duration::from_millis(20) }
 }
 

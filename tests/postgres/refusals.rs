@@ -7,11 +7,11 @@ use tower_idempotency::{
     sqlx::{PgPool, query_scalar, raw_sql},
 };
 
-use crate::support::{LONG, SHARED, backend_at, fresh_table};
+use crate::support::{LONG, SHARED, backend_at, fresh_name};
 
 /// A backend whose first `times` writes fail with the error `code`.
 async fn failing(times: u32, code: &str) -> (PostgresBackend, PgPool, String) {
-    let (pool, table) = (SHARED.pool(3), fresh_table());
+    let (pool, table) = (SHARED.pool(3), fresh_name());
     let backend = backend_at(pool.clone(), &table).await.timeout(Duration::from_secs(20));
     // A sequence counts what was rolled back as well.
     let trigger = format!(
@@ -75,7 +75,7 @@ async fn a_statement_that_the_server_cancels_has_timed_out() {
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_refused_and_left_as_it_is() {
-    let (pool, table) = (SHARED.pool(3), fresh_table());
+    let (pool, table) = (SHARED.pool(3), fresh_name());
     let backend = backend_at(pool.clone(), &table).await;
     let token = Token::random();
     assert_eq!(complete(&backend, token).await, Ok(Ownership::Held));

@@ -15,7 +15,11 @@ use tower_idempotency::{
     testing::conformance,
 };
 
-use crate::support::{LONG, SHARED, Server, backend_at, fresh_prefix};
+use crate::{
+    behaviour::support::Handler,
+    stores::lost_replies::{first, layer_over},
+    support::{Application, Command, Fate, LONG, SHARED, Server, backend_at, fresh_name},
+};
 
 async fn claim(backend: &impl Backend, text: &str) -> Result<Claim, BackendError> {
     backend.claim(&Key::new("", text), Token::random(), &Fingerprint::of(text), LONG).await
@@ -104,6 +108,17 @@ async fn a_server_that_takes_no_more_clients_is_asked_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_laws_are_kept_over_the_third_protocol() {
-    let backend = backend_at(&format!("{}?protocol=resp3", SHARED.url()), &fresh_prefix()).await;
+    let backend = backend_at(&format!("{}?protocol=resp3", SHARED.url()), &fresh_name()).await;
     conformance(|| async { backend.clone() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_falls_silent_is_replaced() {
+    let handler = Handler::payments();
+    let proxy = first(1, Command::is_claim, Fate::FallSilent).await;
+    let node = Application::start(&handler, layer_over(&proxy).await).await;
+
+    node.pay_in_the_end("order-1").await.assert_is_first_of(1);
+    node.pay("order-1").await.assert_is_replay_of(1);
+    assert_eq!(handler.runs(), 1);
 }

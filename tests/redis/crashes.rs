@@ -1,87 +1,12 @@
-//! Servers that are killed, restarted, or stopped where they stand.
+//! Servers that forget when they are killed, or are stopped where they stand. The rest is in `tests/stores/`.
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
-use tower_idempotency::{IdempotencyLayer, RedisBackend, Rejection};
-
 use crate::{
     behaviour::support::{Handler, until},
-    support::{Application, LONG, Server, backend_at},
+    stores::crashes::{assert_that_a_standstill_leaves_keys_free, layer_over},
+    support::{Application, Server},
 };
-
-/// A server that has everything on its disk before it answers.
-fn durable() -> Server {
-    Server::start(&["appendonly yes", "appendfsync always"])
-}
-
-async fn layer_over(server: &Server) -> IdempotencyLayer<RedisBackend> {
-    IdempotencyLayer::new(backend_at(&server.url(), "crashes:").await).lease(LONG)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_is_killed_before_the_run_lets_it_run_once_it_is_back() {
-    let (server, handler) = (durable(), Handler::payments());
-    let node = Application::start(&handler, layer_over(&server).await).await;
-    node.pay("order-0").await.assert_is_first_of(1);
-
-    server.kill();
-    node.pay("order-1").await.assert_is(Rejection::BackendUnavailable);
-    node.pay("order-0").await.assert_is(Rejection::BackendUnavailable);
-    assert_eq!(handler.runs(), 1);
-    server.restart();
-    node.pay_in_the_end("order-1").await.assert_is_first_of(2);
-    node.pay("order-1").await.assert_is_replay_of(2);
-    node.pay("order-0").await.assert_is_replay_of(1);
-    assert_eq!(handler.runs(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_is_killed_and_restarted_during_the_run_records_it() {
-    let (server, handler) = (durable(), Handler::held_payments());
-    let node = Application::start(&handler, layer_over(&server).await).await;
-
-    let first = node.begin("order-1");
-    handler.entered(1).await;
-    server.kill();
-    server.restart();
-    // The claim has survived.
-    let refused = node.pay("order-1").await.status;
-    assert!([StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE].contains(&refused), "{refused}");
-    handler.open();
-    first.await.unwrap().assert_is_first_of(1);
-    node.pay_in_the_end("order-1").await.assert_is_replay_of(1);
-    assert_eq!(handler.runs(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_comes_back_after_the_run_records_it_then() {
-    let (server, handler) = (durable(), Handler::held_payments());
-    let node = Application::start(&handler, layer_over(&server).await).await;
-
-    let first = node.begin("order-1");
-    handler.entered(1).await;
-    server.kill();
-    handler.open();
-    let answer = first.await.unwrap();
-    assert_eq!(answer.status, StatusCode::CREATED);
-    assert_eq!(answer.headers["idempotency-stored"], HeaderValue::from_static("false"));
-    server.restart();
-    node.pay_in_the_end("order-1").await.assert_is_replay_of(1);
-    assert_eq!(handler.runs(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_is_killed_after_the_run_replays_it() {
-    let (server, handler) = (durable(), Handler::payments());
-    let node = Application::start(&handler, layer_over(&server).await).await;
-    node.pay("order-1").await.assert_is_first_of(1);
-
-    server.kill();
-    server.restart();
-    node.pay_in_the_end("order-1").await.assert_is_replay_of(1);
-    assert_eq!(handler.runs(), 1);
-}
 
 /// What a server that keeps nothing forgets, its clients may run again. Even so, no run is left half-owned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -103,24 +28,13 @@ async fn a_server_without_a_disk_forgets() {
 async fn a_server_that_stands_still_refuses_in_time_and_keys_are_free_afterwards() {
     const KEYS: usize = 1000;
     let (server, handler) = (Server::start(&[]), Handler::payments());
-    // A long lease: what is free afterwards has not been freed by its end.
     let node = Application::start(&handler, layer_over(&server).await).await;
     node.pay("order").await.assert_is_first_of(1);
     // So that the server knows the script by which keys are given back.
     Application::failing(&Handler::payments(), layer_over(&server).await).await.pay("failure").await;
 
     server.pause();
-    let refused: Vec<_> = (0..KEYS).map(|key| node.begin(&format!("order-{key}"))).collect();
-    for answer in refused {
-        answer.await.unwrap().assert_is(Rejection::BackendUnavailable);
-    }
-    assert_eq!(handler.runs(), 1);
-    server.resume();
-    for key in 0..KEYS {
-        node.pay_in_the_end(&format!("order-{key}")).await;
-        assert!(node.pay(&format!("order-{key}")).await.is_replay());
-    }
-    assert_eq!(handler.runs(), 1 + KEYS);
+    assert_that_a_standstill_leaves_keys_free(&node, &handler, KEYS, async || server.resume()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -140,12 +54,7 @@ async fn a_server_that_stands_still_for_longer_than_the_lease_lets_a_run_end_onc
     handler.entered(2).await;
     handler.open();
     second.await.unwrap().assert_is_first_of(2);
-    let answer = first.await.unwrap();
-    if answer.status == StatusCode::CONFLICT {
-        answer.assert_is(Rejection::InProgress);
-    } else {
-        answer.assert_is_replay_of(2);
-    }
+    first.await.unwrap().assert_has_lost_to(2);
     node.pay("order-1").await.assert_is_replay_of(2);
     assert_eq!(handler.runs(), 2);
 }

@@ -4,12 +4,12 @@ use tower_idempotency::{BackendFailure, IdempotencyLayer, Rejection};
 
 use crate::{
     behaviour::support::Handler,
-    support::{Application, SHARED, backend_at, fresh_prefix},
+    support::{Application, SHARED, backend_at, fresh_name},
 };
 
 /// A completed payment, the key it has in Redis, and a node that would run it once it could be claimed.
 async fn completed() -> (Application, Handler, String) {
-    let (prefix, handler) = (fresh_prefix(), Handler::payments());
+    let (prefix, handler) = (fresh_name(), Handler::payments());
     let layer = IdempotencyLayer::new(backend_at(&SHARED.url(), &prefix).await);
     // Even where it would rather run twice than not at all: somebody has the key.
     let layer = layer.on_backend_failure(BackendFailure::RunUnprotected);
@@ -64,7 +64,7 @@ async fn a_value_in_an_unknown_state_is_refused_and_left_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_value_that_comes_under_the_key_of_a_live_run_is_left_alone() {
     for commands in [&["SET KEY hello"][..], &["SET KEY "], &["DEL KEY", "RPUSH KEY hello"]] {
-        let (prefix, handler) = (fresh_prefix(), Handler::held_payments());
+        let (prefix, handler) = (fresh_name(), Handler::held_payments());
         let layer = IdempotencyLayer::new(backend_at(&SHARED.url(), &prefix).await);
         let node = Application::start(&handler, layer).await;
         let first = node.begin("order-1");

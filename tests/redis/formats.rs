@@ -11,7 +11,7 @@ use tower_idempotency::{
 use crate::{
     behaviour::support::{Answer, Client, Handler, serve, until_some},
     fixtures::{FINGERPRINT, Fixture, NEXT, TOKEN, VERSIONS},
-    support::{LONG, SHARED, backend_at, fresh_prefix, order},
+    support::{LONG, SHARED, backend_at, fresh_name, order},
 };
 
 /// A node of today over a store of its own, in which anything can be planted.
@@ -23,7 +23,7 @@ struct Heir {
 
 impl Heir {
     async fn start() -> Self {
-        let (prefix, handler) = (fresh_prefix(), Handler::payments());
+        let (prefix, handler) = (fresh_name(), Handler::payments());
         // Even where it would rather run twice than not at all: somebody has the key.
         let layer = IdempotencyLayer::new(backend_at(&SHARED.url(), &prefix).await)
             .on_backend_failure(BackendFailure::RunUnprotected);

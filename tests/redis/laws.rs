@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tower_idempotency::{BoxBackend, testing::conformance};
 
-use crate::support::{Cluster, SHARED, backend_at, fresh_backend, fresh_prefix};
+use crate::support::{Cluster, SHARED, backend_at, fresh_backend, fresh_name};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_over_one_server() {
@@ -14,7 +14,7 @@ async fn are_kept_over_one_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn are_kept_over_connections_of_their_own() {
-    let (url, prefix) = (SHARED.url(), fresh_prefix());
+    let (url, prefix) = (SHARED.url(), fresh_name());
     conformance(|| backend_at(&url, &prefix)).await;
 }
 

@@ -8,8 +8,6 @@ mod behaviour;
 mod servers;
 
 mod acl;
-#[cfg(feature = "memory")]
-mod cached;
 mod connections;
 mod crashes;
 mod eviction;
@@ -20,7 +18,6 @@ mod forgetting;
 mod formats;
 mod late_commands;
 mod laws;
-mod lost_replies;
 mod many_servers;
 mod outage;
 mod processes;
@@ -28,6 +25,8 @@ mod redis6;
 mod rolling;
 mod scripts;
 mod starvation;
+#[path = "../stores/mod.rs"]
+mod stores;
 mod support;
 mod tls;
 mod wakes;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
 use tower_idempotency::{BackendFailure, IdempotencyLayer, Rejection};
 
 use crate::{
-    behaviour::support::{Answer, Handler},
-    support::{Application, Server, backend_at},
+    behaviour::support::{Answer, Handler, until_some},
+    support::{Application, Server, backend_at, store::durable},
 };
 
 /// The time-out of the backend is 1 second; this is when a client would lose its patience.
@@ -72,14 +71,12 @@ async fn requests_with_a_key_run_unprotected_where_that_is_wanted() {
 
         outage.begin(&server);
         for run in 1..=2 {
-            let answer = in_time(node.pay("order-1")).await;
-            assert_eq!(answer.status, StatusCode::CREATED, "{outage:?}");
-            assert_eq!(answer.headers["idempotency-stored"], HeaderValue::from_static("false"), "{outage:?}");
+            in_time(node.pay("order-1")).await.assert_is_unstored_of(run);
             assert_eq!(handler.runs(), run, "{outage:?}");
         }
 
         outage.end(&server);
-        let protected = crate::behaviour::support::until_some("requests are protected again", async || {
+        let protected = until_some("requests are protected again", async || {
             let answer = node.pay("order-2").await;
             (!answer.headers.contains_key("idempotency-stored")).then_some(answer)
         });
@@ -92,7 +89,7 @@ async fn requests_with_a_key_run_unprotected_where_that_is_wanted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_run_that_begins_before_an_outage_ends_after_it() {
     for outage in Outage::ALL {
-        let (server, handler) = (Server::start(&["appendonly yes", "appendfsync always"]), Handler::held_payments());
+        let (server, handler) = (durable(), Handler::held_payments());
         let backend = backend_at(&server.url(), "outage:").await;
         let node = Application::start(&handler, IdempotencyLayer::new(backend)).await;
 
@@ -100,8 +97,7 @@ async fn a_run_that_begins_before_an_outage_ends_after_it() {
         handler.entered(1).await;
         outage.begin(&server);
         handler.open();
-        let answer = in_time(async { first.await.unwrap() }).await;
-        assert_eq!(answer.headers["idempotency-stored"], HeaderValue::from_static("false"), "{outage:?}");
+        in_time(async { first.await.unwrap() }).await.assert_is_unstored_of(1);
         outage.end(&server);
         node.pay_in_the_end("order-1").await.assert_is_replay_of(1);
         assert_eq!(handler.runs(), 1, "{outage:?}");

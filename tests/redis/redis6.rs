@@ -4,7 +4,7 @@ use tower_idempotency::{IdempotencyLayer, testing::conformance};
 
 use crate::{
     behaviour::support::Handler,
-    support::{Application, Command, Fate, Proxy, SHARED, backend_at, fresh_prefix},
+    support::{Application, Command, Fate, Proxy, SHARED, backend_at, fresh_name},
 };
 
 /// Answers as Redis 6 does.
@@ -19,7 +19,7 @@ async fn redis6() -> Proxy {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn is_found_out_once() {
     let (proxy, handler) = (redis6().await, Handler::payments());
-    let backend = backend_at(&proxy.url(), &fresh_prefix()).await;
+    let backend = backend_at(&proxy.url(), &fresh_name()).await;
     let node = Application::start(&handler, IdempotencyLayer::new(backend)).await;
 
     for order in 1..=5 {
@@ -34,6 +34,6 @@ async fn is_found_out_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_the_laws() {
     let proxy = redis6().await;
-    let backend = backend_at(&proxy.url(), &fresh_prefix()).await;
+    let backend = backend_at(&proxy.url(), &fresh_name()).await;
     conformance(|| async { backend.clone() }).await;
 }

@@ -22,7 +22,7 @@ use tower_idempotency::Rejection;
 
 use crate::{
     behaviour::support::{Client, until},
-    support::{LONG, Node, SHARED, Terms, fresh_prefix, order, runs_of},
+    support::{LONG, Node, SHARED, Terms, fresh_name, order, runs_of},
 };
 
 /// How many nodes serve, and how many clients ask.
@@ -84,7 +84,7 @@ impl Service {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_rolling_upgrade_runs_no_key_twice_and_refuses_none() {
-    let (place, name, run) = (SHARED.url(), fresh_prefix(), Duration::from_millis(5));
+    let (place, name, run) = (SHARED.url(), fresh_name(), Duration::from_millis(5));
     let terms = Terms { place, name, lease: LONG, timeout: LONG, run };
     let old_build = env::var_os("OLD_BUILD").map(PathBuf::from);
     let old_build = old_build.unwrap_or_else(|| env::current_exe().unwrap());

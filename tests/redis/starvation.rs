@@ -9,7 +9,7 @@ use tower_idempotency::Rejection;
 use crate::{
     behaviour::support::{Client, until_some},
     servers::processes::{one_crowd_at_a_time, rounds, send},
-    support::{Command, Fate, Node, Proxy, SHARED, Terms, fresh_prefix, order, runs_of},
+    support::{Command, Fate, Node, Proxy, SHARED, Terms, fresh_name, order, runs_of},
 };
 
 const LEASE: Duration = Duration::from_millis(600);
@@ -33,7 +33,7 @@ async fn a_crowd_does_not_starve_heartbeats() {
     for round in 0..rounds() {
         let terms = Terms {
             place: proxy.url(),
-            name: fresh_prefix(),
+            name: fresh_name(),
             lease: LEASE,
             timeout: Duration::from_secs(1),
             run: Duration::ZERO,

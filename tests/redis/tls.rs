@@ -6,7 +6,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use redis::{Client, TlsCertificates};
 use tower_idempotency::{RedisBackend, testing::conformance};
 
-use crate::support::{Server, fresh_prefix};
+use crate::support::{Server, fresh_name};
 
 /// A server that lets nobody in without TLS, the address of that, and its certificate.
 fn start() -> (Server, String, Vec<u8>) {
@@ -33,7 +33,7 @@ async fn the_laws_are_kept_over_tls() {
     let (_server, url, certificate) = start();
     let trusted = TlsCertificates { client_tls: None, root_cert: Some(certificate) };
     let client = Client::build_with_tls(url.as_str(), trusted).unwrap();
-    let backend = RedisBackend::connect_by(move || ready(Ok(client.clone()))).await.unwrap().prefix(&fresh_prefix());
+    let backend = RedisBackend::connect_by(move || ready(Ok(client.clone()))).await.unwrap().prefix(&fresh_name());
     backend.ping().await.unwrap();
     conformance(|| async { backend.clone() }).await;
 

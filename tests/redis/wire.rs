@@ -7,13 +7,13 @@ use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
 use crate::{
     behaviour::support::{Client, Counting, Handler, request, serve, until},
-    support::{Fate, Proxy, SHARED, backend_at, fresh_prefix, order},
+    support::{Fate, Proxy, SHARED, backend_at, fresh_name, order},
 };
 
 /// A backend behind a proxy that counts, after a first run, so that the server knows the scripts.
 async fn counted() -> (BoxBackend, Arc<Proxy>) {
     let proxy = Arc::new(Proxy::start(&SHARED, |_| Fate::Pass).await);
-    let backend = BoxBackend::new(backend_at(&proxy.url(), &fresh_prefix()).await);
+    let backend = BoxBackend::new(backend_at(&proxy.url(), &fresh_name()).await);
     let server = serve(Handler::payments().router().layer(IdempotencyLayer::new(backend.clone()))).await;
     Client::http1(server).ask(order("first")).await.assert_is_first_of(1);
     (backend, proxy)

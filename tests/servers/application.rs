@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower_idempotency::{Backend, IdempotencyLayer};
+use tower_idempotency::{Backend, IdempotencyLayer, Rejection};
 
 use crate::behaviour::support::{Answer, Client, Handler, payment, serve};
 
@@ -61,6 +61,25 @@ impl Application {
             let retry = [StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE].contains(&answer.status);
             assert!(retry && Instant::now() < deadline, "{answer:?}");
             sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Answer {
+    /// This is the answer of the `run`th run, as it goes out when its record is not known to be stored.
+    #[track_caller]
+    pub(crate) fn assert_is_unstored_of(&self, run: usize) {
+        assert_eq!(self.headers["idempotency-stored"], "false", "{self:?}");
+        self.assert_is_of(run);
+    }
+
+    /// The run of this request lost its lease to the `run`th: its client gets that answer, or is told to come back for it.
+    #[track_caller]
+    pub(crate) fn assert_has_lost_to(&self, run: usize) {
+        if self.status == StatusCode::CONFLICT {
+            self.assert_is(Rejection::InProgress);
+        } else {
+            self.assert_is_replay_of(run);
         }
     }
 }

@@ -8,7 +8,6 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     query::Query,
 };
-
 use tokio::time::sleep;
 
 use super::failure::{ends_connection, in_time, is_conflict};

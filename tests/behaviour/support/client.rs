@@ -125,7 +125,7 @@ impl Answer {
     }
 
     #[track_caller]
-    fn assert_is_of(&self, run: usize) {
+    pub(crate) fn assert_is_of(&self, run: usize) {
         let expected = created(run);
         assert_eq!(self.status, expected.status(), "{self:?}");
         assert_eq!(self.headers[header::LOCATION], expected.headers()[header::LOCATION]);

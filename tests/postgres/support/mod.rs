@@ -4,6 +4,7 @@ mod bouncer;
 mod messages;
 mod proxy;
 mod server;
+pub(crate) mod store;
 
 use std::{
     sync::{
@@ -27,7 +28,7 @@ pub(crate) static SHARED: LazyLock<Server> = LazyLock::new(|| Server::start(&[])
 
 /// A backend that nobody shares, over the shared server.
 pub(crate) async fn fresh_backend() -> PostgresBackend {
-    backend_at(SHARED.pool(10), &fresh_table()).await
+    backend_at(SHARED.pool(10), &fresh_name()).await
 }
 
 /// A backend over `pool`. Those with one `table` share what is stored.
@@ -42,8 +43,8 @@ pub(crate) fn patient(backend: PostgresBackend) -> PostgresBackend {
     backend.timeout(Duration::from_secs(20))
 }
 
-/// A table that no other test uses.
-pub(crate) fn fresh_table() -> String {
+/// A name that no other test uses: that of a table.
+pub(crate) fn fresh_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// What becomes of a statement.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fate {
     /// It is executed, and its reply returned.
     Pass,

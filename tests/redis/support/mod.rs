@@ -5,10 +5,14 @@ mod proxy;
 mod resp;
 mod sentinel;
 mod server;
+pub(crate) mod store;
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tower_idempotency::RedisBackend;
@@ -32,7 +36,7 @@ pub(crate) static SHARED: LazyLock<Server> = LazyLock::new(|| Server::start(&[])
 
 /// A backend that nobody shares, over the shared server.
 pub(crate) async fn fresh_backend() -> RedisBackend {
-    backend_at(&SHARED.url(), &fresh_prefix()).await
+    backend_at(&SHARED.url(), &fresh_name()).await
 }
 
 /// A backend over the server at `url`. Those with one `prefix` share what is stored.
@@ -40,8 +44,13 @@ pub(crate) async fn backend_at(url: &str, prefix: &str) -> RedisBackend {
     RedisBackend::connect(url).await.expect("the server is up").prefix(prefix)
 }
 
-/// A prefix that no other test uses.
-pub(crate) fn fresh_prefix() -> String {
+/// A backend for checks in which no command may fail, however busy the machine is.
+pub(crate) fn patient(backend: RedisBackend) -> RedisBackend {
+    backend.timeout(Duration::from_secs(20))
+}
+
+/// A name that no other test uses: a prefix.
+pub(crate) fn fresh_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("test-{}:", COUNT.fetch_add(1, Ordering::Relaxed))
 }

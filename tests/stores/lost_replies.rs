@@ -1,4 +1,4 @@
-//! Statements that were executed, and whose replies were lost.
+//! What the server has done, and whose replies were lost.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -6,48 +6,35 @@ use std::{
 };
 
 use http::StatusCode;
-use tower_idempotency::{BoxBackend, IdempotencyLayer, PostgresBackend, Rejection};
+use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
 use crate::{
     behaviour::support::{Counting, Handler, until},
-    support::{Application, Fate, LONG, Proxy, SHARED, backend_at, fresh_table},
+    support::{
+        Application, Fate, LONG, Proxy, SHARED, fresh_name,
+        store::{LOSSES, Sent, Store, backend_behind, backend_over, is_claim, is_heartbeat, is_record, is_release},
+    },
 };
 
-fn is_claim(statement: &str) -> bool {
-    statement.starts_with("WITH live")
-}
-
-fn is_record(statement: &str) -> bool {
-    statement.starts_with("WITH changed AS (INSERT")
-}
-
-fn is_release(statement: &str) -> bool {
-    statement.starts_with("WITH changed AS (DELETE")
-}
-
-fn is_heartbeat(statement: &str) -> bool {
-    statement.starts_with("UPDATE")
-}
-
-/// Lets the first `count` statements of which `matches` is true meet with `fate`.
-async fn first(count: usize, matches: fn(&str) -> bool, fate: Fate) -> Proxy {
+/// Lets the first `count` of what is sent and `matches` meet with `fate`.
+pub(crate) async fn first(count: usize, matches: fn(&Sent) -> bool, fate: Fate) -> Proxy {
     let met = AtomicUsize::new(0);
-    let plan = move |statement: &str| {
-        let hit = matches(statement) && met.fetch_add(1, Ordering::SeqCst) < count;
-        if hit { fate } else { Fate::Pass }
+    let plan = move |sent: &Sent| {
+        let hit = matches(sent) && met.fetch_add(1, Ordering::SeqCst) < count;
+        if hit { fate.clone() } else { Fate::Pass }
     };
     Proxy::start(&SHARED, plan).await
 }
 
-async fn layer_over(proxy: &Proxy) -> IdempotencyLayer<PostgresBackend> {
-    IdempotencyLayer::new(backend_at(proxy.pool(5), &fresh_table()).await).lease(LONG)
+pub(crate) async fn layer_over(proxy: &Proxy) -> IdempotencyLayer<Store> {
+    IdempotencyLayer::new(backend_behind(proxy, &fresh_name()).await).lease(LONG)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_claim_whose_reply_was_lost_is_recognised() {
-    for fate in [Fate::LoseReply, Fate::Lose, Fate::FallSilent] {
+    for fate in LOSSES {
         let handler = Handler::payments();
-        let proxy = first(1, is_claim, fate).await;
+        let proxy = first(1, is_claim, fate.clone()).await;
         let node = Application::start(&handler, layer_over(&proxy).await).await;
 
         node.pay("order-1").await.assert_is_first_of(1);
@@ -73,9 +60,9 @@ async fn a_claim_that_is_never_answered_does_not_lock_its_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_record_whose_reply_was_lost_is_recognised() {
-    for fate in [Fate::LoseReply, Fate::Lose, Fate::FallSilent] {
+    for fate in LOSSES {
         let handler = Handler::payments();
-        let proxy = first(1, is_record, fate).await;
+        let proxy = first(1, is_record, fate.clone()).await;
         let node = Application::start(&handler, layer_over(&proxy).await).await;
 
         node.pay("order-1").await.assert_is_first_of(1);
@@ -91,9 +78,7 @@ async fn a_record_that_is_never_acknowledged_is_replayed_all_the_same() {
     let proxy = first(usize::MAX, is_record, Fate::LoseReply).await;
     let node = Application::start(&handler, layer_over(&proxy).await).await;
 
-    let answer = node.pay("order-1").await;
-    assert_eq!(answer.status, StatusCode::CREATED);
-    assert_eq!(answer.headers["idempotency-stored"], "false");
+    node.pay("order-1").await.assert_is_unstored_of(1);
     node.pay("order-1").await.assert_is_replay_of(1);
     assert_eq!(handler.runs(), 1);
 }
@@ -101,17 +86,17 @@ async fn a_record_that_is_never_acknowledged_is_replayed_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn heartbeats_whose_replies_were_lost_keep_the_key() {
     let handler = Handler::held_payments();
-    let sent = AtomicUsize::new(0);
-    let proxy = Proxy::start(&SHARED, move |statement: &str| {
-        let lost = is_heartbeat(statement) && sent.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
+    let met = AtomicUsize::new(0);
+    let proxy = Proxy::start(&SHARED, move |sent: &Sent| {
+        let lost = is_heartbeat(sent) && met.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         if lost { Fate::LoseReply } else { Fate::Pass }
     })
     .await;
-    let table = fresh_table();
-    let backend = Counting::new(BoxBackend::new(backend_at(proxy.pool(5), &table).await));
+    let name = fresh_name();
+    let backend = Counting::new(BoxBackend::new(backend_behind(&proxy, &name).await));
     let lease = Duration::from_millis(900);
     let node = Application::start(&handler, IdempotencyLayer::new(backend.clone()).lease(lease)).await;
-    let other = IdempotencyLayer::new(backend_at(SHARED.pool(5), &table).await).lease(lease);
+    let other = IdempotencyLayer::new(backend_over(&SHARED, &name).await).lease(lease);
     let other = Application::start(&handler, other).await;
 
     let first = node.begin("order-1");

@@ -1,0 +1,50 @@
+//! Which requests are guarded: `cover` and `require_key`.
+
+use http::Method;
+use tower_idempotency::Rejection;
+
+use crate::{keyed, layer, over, payment};
+
+#[tokio::test]
+async fn a_predicate_covers_in_place_of_the_default() {
+    let subject = over(&layer().cover(|parts| parts.uri.path() == "/payments"));
+    let mut get = keyed("get");
+    *get.method_mut() = Method::GET;
+    subject.runs(get.clone()).await;
+    subject.replays(get).await;
+
+    let mut elsewhere = keyed("elsewhere");
+    *elsewhere.uri_mut() = "http://localhost/live".parse().unwrap();
+    subject.runs(elsewhere.clone()).await;
+    subject.runs(elsewhere).await;
+}
+
+/// The connection becomes something that can neither be recorded nor replayed.
+#[tokio::test]
+async fn an_upgrade_passes_and_an_offer_of_h2c_does_not() {
+    let subject = over(&layer());
+    let upgrade = |to| payment(&[("idempotency-key", "k-1"), ("upgrade", to)], "order");
+    subject.runs(upgrade("websocket")).await;
+    subject.runs(upgrade("websocket")).await;
+    subject.runs(upgrade("h2c")).await;
+    subject.replays(upgrade("h2c")).await;
+}
+
+#[tokio::test]
+async fn connect_passes_even_where_it_is_covered() {
+    let subject = over(&layer().cover(|_| true));
+    let mut connect = keyed("connect");
+    *connect.method_mut() = Method::CONNECT;
+    subject.runs(connect.clone()).await;
+    subject.runs(connect).await;
+}
+
+/// A request that is not covered needs no key where one is required.
+#[tokio::test]
+async fn a_required_key_is_required_of_covered_requests_only() {
+    let subject = over(&layer().require_key().cover(|parts| parts.method == Method::PUT));
+    subject.runs(payment(&[], "order")).await;
+    let mut put = payment(&[], "order");
+    *put.method_mut() = Method::PUT;
+    subject.rejects(put, Rejection::KeyMissing).await;
+}
