@@ -105,7 +105,7 @@ where
         };
 
         policy::strip_markers(&mut parts.headers);
-        parts.extensions.insert(Run::new(identity.text, hashed, &lease, Some(&shared.settings)));
+        Run::new(identity.text, hashed, &lease, Some(&shared.settings)).attach(&mut parts.extensions);
         let request = Request::from_parts(take(parts), RequestBody::whole(mem::take(body)));
 
         let handler = || catch_panic(|| inner.call(request));
