@@ -58,6 +58,7 @@ macro_rules! suite {
                 a_response_above_the_limit_arrives_whole_and_is_not_kept,
                 a_declared_length_makes_a_stream_recordable,
                 trailers_of_a_response_of_known_length_are_replayed,
+                trailers_are_replayed_over_http1,
                 a_body_that_exceeds_its_declared_length_is_cut_there,
                 a_body_that_ends_before_its_declared_length_closes_the_connection,
                 a_body_that_ends_before_its_declared_length_does_not_claim_another,
