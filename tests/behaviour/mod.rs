@@ -50,6 +50,7 @@ macro_rules! suite {
             replay:
                 a_replay_equals_the_first_response,
                 a_replay_has_the_same_bytes_on_the_wire,
+                a_replay_of_an_answer_to_head_says_the_same_length,
                 large_encoded_and_framed_bodies_are_replayed_byte_for_byte,
                 what_belongs_to_one_connection_or_moment_is_not_replayed,
                 markers_that_are_not_the_layers_own_are_stripped;
