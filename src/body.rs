@@ -15,8 +15,8 @@ use crate::{error::BoxError, outlet::Outlet, whole::Whole};
 pin_project! {
     /// The body of a request as the inner service gets it: untouched, or read whole by the layer.
     ///
-    /// Read whole, it is one frame of data and the trailers, if any; its length is exact. One that is too long for a
-    /// [`BodyHash`](crate::BodyHash) is what was read, and then the rest.
+    /// Read whole, it is one frame of data and the trailers, if any; without those its length is exact. One that is too
+    /// long for a [`BodyHash`](crate::BodyHash) is what was read, and then the rest.
     ///
     /// Its errors are those of the client's body. Where a layer inside takes no such body, see [where to put the
     /// layer](crate#where-to-put-the-layer).

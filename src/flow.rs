@@ -14,7 +14,7 @@ use crate::{
     Backend, Key, Outcome, Record, Rejection, RequestBody, ResponseBody, Run,
     admission::Admission,
     answer::{answer, replay},
-    capture::{Captured, capture, whole_response},
+    capture::{Captured, capture, say_length, whole_response},
     error::BoxError,
     future::Client,
     identity::Identity,
@@ -105,7 +105,7 @@ where
         };
 
         policy::strip_markers(&mut parts.headers);
-        parts.extensions.insert(Run::new(identity.text, hashed, &lease, Some(&shared.settings)));
+        Run::new(identity.text, hashed, &lease, Some(&shared.settings)).attach(&mut parts.extensions);
         let request = Request::from_parts(take(parts), RequestBody::whole(mem::take(body)));
 
         let handler = || catch_panic(|| inner.call(request));
@@ -141,6 +141,9 @@ where
 {
     let (mut head, body) = response.into_parts();
     policy::strip_markers(&mut head.headers);
+    if asked.method == Method::HEAD {
+        say_length(&mut head.headers, &body);
+    }
     async move {
         if shared.releases(&lease, &head) {
             lease.release().await;

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use http::Extensions;
+
 #[cfg(feature = "postgres")]
 use crate::recorder::Recorder;
 use crate::{
@@ -45,6 +47,8 @@ pub struct Run {
     text: KeyText,
     by_body: bool,
     live: Arc<LiveRun>,
+    /// That of an idempotency layer further out, under another key.
+    outer: Option<Arc<Self>>,
     /// For backends with transactions.
     #[cfg(feature = "postgres")]
     recorder: Recorder,
@@ -63,6 +67,7 @@ impl Run {
             text,
             by_body,
             live: Arc::clone(lease.run()),
+            outer: None,
             #[cfg(feature = "postgres")]
             recorder: Recorder::new(settings, lease.retention()),
         }
@@ -193,8 +198,18 @@ impl Run {
         &self.recorder
     }
 
+    /// Puts the run among what is known of its request, where it takes the place of that of a layer further out.
+    pub(crate) fn attach(self, request: &mut Extensions) {
+        if let Some(outer) = request.insert(self)
+            && let Some(run) = request.get_mut::<Self>()
+        {
+            run.outer = Some(Arc::new(outer));
+        }
+    }
+
+    /// Whether `key` is claimed for this run or for one further out.
     pub(crate) fn holds(&self, key: &Key) -> bool {
-        self.live.key == *key
+        self.live.key == *key || self.outer.as_ref().is_some_and(|outer| outer.holds(key))
     }
 }
 

@@ -88,7 +88,13 @@ impl Whole {
         self.data.is_empty() && self.trailers.is_none()
     }
 
+    /// Not exact where trailers follow: over HTTP/1.1 they need chunks, and a server that knows the length sends none.
     pub(crate) fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.len() as u64)
+        let mut hint = SizeHint::with_exact(self.data.len() as u64);
+        if self.trailers.is_some() {
+            hint = SizeHint::new();
+            hint.set_lower(self.data.len() as u64);
+        }
+        hint
     }
 }

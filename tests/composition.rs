@@ -170,6 +170,16 @@ async fn the_layer_twice_runs_once() {
     within_ten_seconds(exercise(service, &runs)).await;
 }
 
+/// The claim of the outermost is found behind that of the layer between.
+#[tokio::test]
+async fn the_layer_twice_runs_once_with_another_between() {
+    let runs = Runs::default();
+    let layer = layer();
+    let between = layer.clone().namespace("other");
+    let service = ServiceBuilder::new().layer(layer.clone()).layer(between).layer(layer).service(handler(&runs));
+    within_ten_seconds(exercise(service, &runs)).await;
+}
+
 #[tokio::test]
 async fn axum_layer_route_layer_and_nest() {
     let routers: [fn(Runs) -> Router; 4] = [

@@ -1,7 +1,14 @@
 //! The layer over a backend that fails: lost and late commands, lost leases, stalls. On tokio's paused clock.
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
-use std::{convert::identity, sync::Arc, time::Duration};
+use std::{
+    convert::identity,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -351,6 +358,57 @@ fn leases_are_renewed_on_every_runtime() {
             backend.inner().remove(&key()).await.unwrap();
         });
     }
+}
+
+/// A runtime renews the leases of its own runs: one on which the layer was used before, and that nobody drives any more
+/// or that has ended, is not needed for that.
+#[test]
+fn leases_are_renewed_whatever_becomes_of_other_runtimes() {
+    let (backend, node) = setup();
+    let runtime = || Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (earlier, runtime) = (runtime(), runtime());
+    earlier.block_on(async {
+        assert_eq!(node.answer().await.status, StatusCode::OK);
+        backend.inner().remove(&key()).await.unwrap();
+    });
+    runtime.block_on(async {
+        let first = node.hold().await;
+        sleep(LEASE / 2).await;
+        assert_eq!(backend.sent(Command::Renew), 1);
+        earlier.shutdown_background();
+        sleep(2 * LEASE).await;
+        assert_eq!(claim_elsewhere(&backend).await, None);
+        node.handler.open_all();
+        assert_eq!(first.await.unwrap().status, StatusCode::OK);
+    });
+}
+
+/// It could not be renewed there.
+#[test]
+fn a_request_without_a_runtime_or_its_timer_panics_and_keeps_no_later_lease_from_being_renewed() {
+    let (backend, node) = setup();
+    let request = Request::post("http://localhost/").header("idempotency-key", "k-1").body(Full::default()).unwrap();
+    let mut outside = pin!(node.service.clone().oneshot(request));
+    let polled = catch_unwind(AssertUnwindSafe(|| outside.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+    assert!(polled.is_err());
+    let forget = async || backend.inner().remove(&key()).await.unwrap();
+
+    let timeless = Builder::new_current_thread().build().unwrap();
+    timeless.block_on(async {
+        forget().await;
+        assert!(node.send().await.unwrap_err().is_panic());
+    });
+    assert_eq!(node.runs(), 0);
+
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        forget().await;
+        let first = node.hold().await;
+        sleep(LEASE / 2).await;
+        assert_eq!(backend.sent(Command::Renew), 1);
+        node.handler.open_all();
+        assert_eq!(first.await.unwrap().status, StatusCode::OK);
+    });
 }
 
 #[tokio::test(start_paused = true)]

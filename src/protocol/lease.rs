@@ -8,6 +8,7 @@ use super::{
     LiveRun, Protocol, Word,
     busy::News,
     census::Counted,
+    live::LiveRuns,
     retry::{Patience, answered},
 };
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 pub struct Lease<B: Backend> {
     protocol: Arc<Protocol<B>>,
     run: Arc<LiveRun>,
+    /// Those that are renewed together with it.
+    live: Arc<LiveRuns>,
     /// How long its record lives.
     retention: Duration,
     _counted: Counted,
@@ -57,9 +60,10 @@ enum Settled {
 
 impl<B: Backend> Lease<B> {
     pub(super) fn begin(protocol: &Arc<Protocol<B>>, run: Arc<LiveRun>, counted: Counted) -> Self {
+        let live = protocol.runtimes.here();
         protocol.observer.run_begins();
-        protocol.renew_after(&run, run.started);
-        Self { protocol: Arc::clone(protocol), run, retention: protocol.terms.retention, _counted: counted }
+        protocol.renew_after(&live, &run, run.started);
+        Self { protocol: Arc::clone(protocol), run, live, retention: protocol.terms.retention, _counted: counted }
     }
 
     /// Lets its record live for `retention`, where that is not the protocol's.
@@ -244,7 +248,7 @@ impl<B: Backend> Lease<B> {
 impl<B: Backend> Drop for Lease<B> {
     fn drop(&mut self) {
         self.observer().run_ends();
-        self.protocol.live.remove(&self.run);
+        self.live.remove(&self.run);
         drop(self.protocol.part(&self.run));
     }
 }

@@ -10,6 +10,7 @@ mod lease;
 mod live;
 mod renewer;
 mod retry;
+mod runtimes;
 mod wait;
 mod watchdog;
 mod word;
@@ -23,8 +24,8 @@ pub use self::lease::{Completion, Lease};
 pub(crate) use self::retry::persist;
 use self::{
     busy::{BusyKeys, News},
-    live::LiveRuns,
     retry::Patience,
+    runtimes::Runtimes,
 };
 pub(crate) use self::{census::Census, live::LiveRun, word::Word};
 use crate::{
@@ -76,7 +77,7 @@ impl Terms {
 pub struct Protocol<B> {
     backend: Arc<B>,
     terms: Terms,
-    live: Arc<LiveRuns>,
+    runtimes: Arc<Runtimes>,
     census: Arc<Census>,
     behind: Arc<Semaphore>,
     /// `None` for a local backend, which is as quick to ask.
@@ -111,7 +112,7 @@ impl<B: Backend> Protocol<B> {
             busy: (!backend.is_local()).then(BusyKeys::default),
             backend,
             terms,
-            live: Arc::default(),
+            runtimes: Arc::default(),
             census: Arc::default(),
             behind: Arc::new(Semaphore::new(BEHIND)),
             observer,
@@ -171,6 +172,6 @@ fn judge(theirs: &Fingerprint, ours: &Fingerprint, same: Refusal) -> Refusal {
 
 impl<B> Drop for Protocol<B> {
     fn drop(&mut self) {
-        self.live.wake_renewer();
+        self.runtimes.wake_renewers();
     }
 }

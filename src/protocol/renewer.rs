@@ -1,4 +1,4 @@
-//! The one task per layer that renews the leases of live runs.
+//! The one task per layer and runtime that renews the leases of live runs.
 //!
 //! Not a timer or a task per run: a handler that blocks its thread would starve a heartbeat in its own task, and runs
 //! that end before a third of their lease, nearly all of them, cost nothing here.
@@ -11,21 +11,23 @@ use super::{
     Protocol,
     live::{LiveRun, LiveRuns},
     retry::{Patience, answered},
+    runtimes::Runtimes,
     watchdog::{Leash, spawn_watched},
 };
 use crate::{Backend, Ownership};
 
 impl<B: Backend> Protocol<B> {
     /// Renews `run` a third of its term after `sent`, and so on until it is removed from the live runs.
-    pub(super) fn renew_after(self: &Arc<Self>, run: &Arc<LiveRun>, sent: Instant) {
-        if self.live.insert(run, sent + run.term / 3) {
-            let (live, protocol) = (Arc::clone(&self.live), Arc::downgrade(self));
-            spawn_watched(self.terms.term() / 12, move |leash| Renewer { live, _leash: leash }.work(protocol));
+    pub(super) fn renew_after(self: &Arc<Self>, live: &Arc<LiveRuns>, run: &Arc<LiveRun>, sent: Instant) {
+        if live.insert(run, sent + run.term / 3) {
+            let (runtimes, live, protocol) = (Arc::clone(&self.runtimes), Arc::clone(live), Arc::downgrade(self));
+            let renewer = move |leash| Renewer { runtimes, live, _leash: leash }.work(protocol);
+            spawn_watched(self.terms.term() / 12, renewer);
         }
     }
 
     /// Sends one renewal until it is answered or the lease is over.
-    async fn renew(self: Arc<Self>, run: Arc<LiveRun>) {
+    async fn renew(self: Arc<Self>, live: Arc<LiveRuns>, run: Arc<LiveRun>) {
         if run.is_committed() {
             return;
         }
@@ -42,7 +44,7 @@ impl<B: Backend> Protocol<B> {
         match answer.await {
             Ok(Ownership::Held) => {
                 run.extend(sent);
-                self.renew_after(&run, sent);
+                self.renew_after(&live, &run, sent);
             }
             Ok(Ownership::Lost) | Err(_) => self.lose(&run),
         }
@@ -59,6 +61,7 @@ impl<B: Backend> Protocol<B> {
 
 /// The renewer's task ends with the layer, or with the runtime that it was spawned on. Then another one may start.
 struct Renewer {
+    runtimes: Arc<Runtimes>,
     live: Arc<LiveRuns>,
     _leash: Option<Leash>,
 }
@@ -66,6 +69,7 @@ struct Renewer {
 impl Drop for Renewer {
     fn drop(&mut self) {
         self.live.renewer_ended();
+        self.runtimes.leave(&self.live);
     }
 }
 
@@ -75,7 +79,7 @@ impl Renewer {
         while let Some(protocol) = protocol.upgrade() {
             let now = Instant::now();
             for run in self.live.take_due(now) {
-                tokio::spawn(Arc::clone(&protocol).renew(run));
+                tokio::spawn(Arc::clone(&protocol).renew(Arc::clone(&self.live), run));
             }
             let look_again = now + protocol.terms.term() / 3;
             drop(protocol);

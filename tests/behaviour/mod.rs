@@ -50,6 +50,7 @@ macro_rules! suite {
             replay:
                 a_replay_equals_the_first_response,
                 a_replay_has_the_same_bytes_on_the_wire,
+                a_replay_of_an_answer_to_head_says_the_same_length,
                 large_encoded_and_framed_bodies_are_replayed_byte_for_byte,
                 what_belongs_to_one_connection_or_moment_is_not_replayed,
                 markers_that_are_not_the_layers_own_are_stripped;
@@ -58,6 +59,7 @@ macro_rules! suite {
                 a_response_above_the_limit_arrives_whole_and_is_not_kept,
                 a_declared_length_makes_a_stream_recordable,
                 trailers_of_a_response_of_known_length_are_replayed,
+                trailers_are_replayed_over_http1,
                 a_body_that_exceeds_its_declared_length_is_cut_there,
                 a_body_that_ends_before_its_declared_length_closes_the_connection,
                 a_body_that_ends_before_its_declared_length_does_not_claim_another,

@@ -67,6 +67,19 @@ pub(crate) async fn a_replay_equals_the_first_response(backend: BoxBackend) {
     }
 }
 
+/// Neither has a body. The length that they say is that of the answer to GET.
+pub(crate) async fn a_replay_of_an_answer_to_head_says_the_same_length(backend: BoxBackend) {
+    let handler = Handler::new(|_, _| Response::new(Body::from("answer")));
+    let layer = IdempotencyLayer::new(backend).cover(|head| head.method == Method::HEAD);
+    let server = serve(handler.router().layer(layer)).await;
+
+    let order = b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nidempotency-key: order-1\r\n\r\n";
+    let first = exchange(server, order).await;
+    assert_eq!(first.count(b"content-length: 6"), 1, "{first:?}");
+    exchange(server, order).await.assert_replays(&first);
+    assert_eq!(handler.runs(), 1);
+}
+
 pub(crate) async fn a_replay_has_the_same_bytes_on_the_wire(backend: BoxBackend) {
     let handler = Handler::new(|_, request| recorded(request));
     let server = serve(handler.router().layer(IdempotencyLayer::new(backend))).await;

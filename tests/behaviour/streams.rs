@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
-use super::support::{Answer, Client, Handler, connect, payment, read_until_closed, request, serve};
+use super::support::{Answer, Client, Handler, connect, exchange, payment, read_until_closed, request, serve};
 
 /// A body of these frames whose length nobody knows beforehand.
 struct Frames(VecDeque<io::Result<Frame<Bytes>>>);
@@ -94,6 +94,23 @@ pub(crate) async fn a_stream_reaches_its_client_chunk_by_chunk(backend: BoxBacke
         assert_eq!((&replay.body[..], &replay.trailers), (&b"firstsecondthird"[..], &Some(checksum())));
     }
     assert_eq!(handler.runs(), 2);
+}
+
+/// There trailers take chunks, which a server sends only while it does not know the length.
+pub(crate) async fn trailers_are_replayed_over_http1(backend: BoxBackend) {
+    let handler = Handler::new(|_, _| {
+        let mut response = Response::new(Frames::body([data("one"), Ok(Frame::trailers(checksum()))]));
+        response.headers_mut().insert(header::TRAILER, HeaderValue::from_static("etag"));
+        response
+    });
+    let server = serve(handler.router().layer(IdempotencyLayer::new(backend))).await;
+    let order = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close, te\r\nte: trailers\r\n\
+        idempotency-key: order-1\r\ncontent-length: 5\r\n\r\norder";
+
+    let first = exchange(server, order).await;
+    assert_eq!(first.body.escape_ascii().to_string(), r#"3\r\none\r\n0\r\netag: \"sum\"\r\n\r\n"#);
+    exchange(server, order).await.assert_replays(&first);
+    assert_eq!(handler.runs(), 1);
 }
 
 pub(crate) async fn a_response_above_the_limit_arrives_whole_and_is_not_kept(backend: BoxBackend) {
