@@ -10,18 +10,19 @@ use crate::{
     settings::Settings, times,
 };
 
-/// Knows a request without a key by the SHA-256 digest of its method, authority, path, query and body: the same request
-/// sent once more within the window is a duplicate.
+/// Identifies a request without a key by the SHA-256 digest of its method, authority, path, query and body: if the same
+/// request is sent again within the window, it is a duplicate.
 ///
-/// Nobody asked for this protection, so it stands in the way as little as it can. These requests run unrecorded: with
-/// an empty body; with one above the [limit](crate::IdempotencyLayer::limits), or that takes longer than 30 seconds;
-/// gRPC; while the backend does not answer. A response with `Set-Cookie` is not recorded. A duplicate waits for the
-/// first run, at most 30 seconds unless [`wait`](crate::IdempotencyLayer::wait) says otherwise, and then gets 409. A
-/// body that breaks off gets 400.
+/// Clients did not ask for this protection, so it interferes as little as possible. The following requests run
+/// unrecorded: those with an empty body; with a body above the [limit](crate::IdempotencyLayer::limits), or one that
+/// takes longer than 30 seconds; gRPC calls; and all requests while the backend does not answer. A response with
+/// `Set-Cookie` is not recorded. A duplicate waits for the first run, for at most 30 seconds unless
+/// [`wait`](crate::IdempotencyLayer::wait) is set, and then gets 409. A body that breaks off gets 400.
 ///
-/// A user who means to send the same twice within the window gets the first response: keep it short.
+/// A user who intentionally sends the same thing twice within the window gets the first response: keep the window
+/// short.
 ///
-/// A key, where one is found, outweighs the body. No key that a client sends is ever that of a body.
+/// If a key is found, it takes precedence over the body. A key that a client sends never equals that of a body.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -54,10 +55,10 @@ pub struct BodyHash {
 }
 
 impl BodyHash {
-    /// Tells callers apart: by their [`scope`](crate::IdempotencyLayer::scope), or where none is set, by their
-    /// `Authorization` and `Cookie` headers. A request with nothing of them runs unrecorded, since two strangers must
-    /// never share an answer. Neither must two who share a cookie, such as one for a language: set a scope where
-    /// cookies do not name their user.
+    /// Tells callers apart: by their [`scope`](crate::IdempotencyLayer::scope), or, if none is set, by their
+    /// `Authorization` and `Cookie` headers. A request with none of these runs unrecorded, since two strangers must
+    /// never share a response. The same goes for two users who share a cookie, such as one for the language: set a
+    /// scope if cookies do not identify a user.
     ///
     /// `window` is how long a response is replayed.
     ///
@@ -69,8 +70,8 @@ impl BodyHash {
         Self::new(window, true)
     }
 
-    /// All callers are one, as for webhooks and internal services. Where a [`scope`](crate::IdempotencyLayer::scope) is
-    /// set, callers differ all the same.
+    /// Does not tell callers apart, which is right for webhooks and internal services. If a
+    /// [`scope`](crate::IdempotencyLayer::scope) is set, callers still differ.
     ///
     /// `window` is how long a response is replayed.
     ///

@@ -15,8 +15,8 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// Where a request carries its key: a [`KeySource`], or a [`BodyHash`] alone. Default: the header
     /// `X-Idempotency-Key` or `Idempotency-Key`.
     ///
-    /// A source that looks into the body makes the layer read every covered request, up to its [limit](Self::limits),
-    /// unless a source before it has found a key in the head.
+    /// With a source that looks into the body, the layer reads every covered request, up to its [limit](Self::limits),
+    /// unless an earlier source has found a key in the headers.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -28,7 +28,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When `source` is or has a [`BodyHash`] and [`require_key`](Self::require_key) or
+    /// If `source` is or contains a [`BodyHash`] and [`require_key`](Self::require_key) or
     /// [`at_most_once`](Self::at_most_once) is set.
     #[track_caller]
     pub fn key(self, source: impl Into<KeySource>) -> Self {
@@ -39,7 +39,8 @@ impl<B: Backend> IdempotencyLayer<B> {
         })
     }
 
-    /// Knows a request without a key by its body, as [`BodyHash`] tells. Default: off, it passes unprotected.
+    /// Identifies a request without a key by its body: see [`BodyHash`]. Default: off, such a request passes
+    /// unprotected.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -54,16 +55,16 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When [`require_key`](Self::require_key) or [`at_most_once`](Self::at_most_once) is set.
+    /// If [`require_key`](Self::require_key) or [`at_most_once`](Self::at_most_once) is set.
     #[track_caller]
     pub fn or_body_hash(self, hash: BodyHash) -> Self {
         self.with(|settings, _| settings.key.body_hash = Some(hash))
     }
 
-    /// Which requests are guarded when they carry a key: those for whose head `predicate` is true. Default: POST and
-    /// PATCH, as the other common methods are idempotent by themselves (RFC 9110, section 9.2.2; RFC 5789, section 2).
+    /// Which requests with a key are protected: those for whose head `predicate` returns true. Default: POST and PATCH,
+    /// as the other common methods are idempotent by themselves (RFC 9110, section 9.2.2; RFC 5789, section 2).
     ///
-    /// It decides alone: a predicate that looks at the path only covers GET requests too. What it leaves out passes as
+    /// It decides alone: a predicate that looks only at the path covers GET requests, too. All other requests pass as
     /// if there were no layer.
     ///
     /// ```
@@ -79,16 +80,17 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.cover = Some(Closure(Arc::new(predicate))))
     }
 
-    /// The principal of a request: the user, tenant or account that is behind it. Default: none.
+    /// The principal of a request: the user, tenant or account that sent it. Default: none.
     ///
-    /// Each principal has a key space of its own, so that equal keys of two of them are two keys, and takes the place
-    /// of the `Authorization` header in the fingerprint, so that a retry with a rotated token is the same request.
+    /// Each principal has its own key space, so that equal keys of two principals do not collide. The principal takes
+    /// the place of the `Authorization` header in the fingerprint, so that a retry with a new token is the same
+    /// request.
     ///
-    /// Take it from what authentication has verified, such as an extension that a layer further out sets. A request
-    /// with a key for which `principal` returns `None` or an empty value gets 401,
-    /// [`Rejection::ScopeMissing`], and does not run. One without a key needs none.
+    /// Derive it from what authentication has verified, such as an extension that an outer layer sets. A request with a
+    /// key for which `principal` returns `None` or an empty value gets 401, [`Rejection::ScopeMissing`], and does not
+    /// run. A request without a key needs no principal.
     ///
-    /// Records from before a scope was set, or from before a principal got another name, are not found any more.
+    /// If you set a scope later, or a principal gets another name, earlier records are no longer found.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -109,7 +111,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.scope = Some(Closure(Arc::new(principal))))
     }
 
-    /// What becomes of a request with a key when the backend does not answer. Default: [`BackendFailure::Refuse`].
+    /// What happens to a request with a key when the backend does not answer. Default: [`BackendFailure::Refuse`].
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -122,7 +124,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When [`at_most_once`](Self::at_most_once) is set and `failure` is [`BackendFailure::RunUnprotected`].
+    /// If [`at_most_once`](Self::at_most_once) is set and `failure` is [`BackendFailure::RunUnprotected`].
     #[track_caller]
     pub fn on_backend_failure(self, failure: BackendFailure) -> Self {
         self.with(|settings, _| settings.backend_failure = failure)
@@ -143,12 +145,12 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.record = policy)
     }
 
-    /// Words the layer's own answers: `wording` gets the answer that would be sent, and returns the one that is.
-    /// Default: it is sent as it is.
+    /// Changes the layer's own responses: `wording` gets the response that would be sent, and returns the one to send.
+    /// Default: it is sent unchanged.
     ///
-    /// The extensions of the response hold the [`Rejection`] and the [`Outcome`](crate::Outcome) in any case. Answers to
-    /// gRPC requests go through `wording` as well: they have no body, and a `grpc-status` among their headers. Replays
-    /// do not: they are what the handler said.
+    /// The extensions of the response always contain the [`Rejection`] and the [`Outcome`](crate::Outcome). Responses
+    /// to gRPC requests go through `wording` as well: they have no body, and a `grpc-status` among their headers.
+    /// Replays do not: they are the response of the handler.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -174,7 +176,7 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|settings, _| settings.on_rejection = Some(Closure(Arc::new(wording))))
     }
 
-    /// What makes two requests with one key the same request. Default: see [`FingerprintPolicy`].
+    /// What makes two requests with the same key the same request. Default: see [`FingerprintPolicy`].
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {

@@ -55,22 +55,22 @@ use crate::{
 /// # What it promises
 ///
 /// The first delivery of a message runs its handler; its value, any bytes, is recorded, and later deliveries get it
-/// without a run. While one delivery runs, over any number of processes, others get [`RunError::InProgress`]. The lease
-/// is renewed while the handler runs, up to [`max_run`](Self::max_run). A handler that returns an error or panics gives
-/// its key back, unless it says otherwise ([`run_with`](Self::run_with)): the next delivery runs.
+/// without a run. While one delivery runs, in any of the processes, others get [`RunError::InProgress`]. The lease is
+/// renewed while the handler runs, up to [`max_run`](Self::max_run). If a handler returns an error or panics, its key
+/// is released, unless it says otherwise ([`run_with`](Self::run_with)): the next delivery runs.
 ///
 /// It does *not* promise that the effect of a message happens once: a process that is killed between an effect and its
 /// record leaves the effect without a record, and once its [lease](Self::lease) is over the next delivery runs again.
 /// Messages are processed at least once. To have one effect, put [`Run::key`] under a UNIQUE constraint in the
 /// transaction that makes the effect, or [`Run::derive`] where consumers share a table; the example `queue_consumer`
-/// shows both: messages that come twice, and a consumer that dies.
+/// shows messages that are delivered twice and a consumer that dies.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future of a run before its claim was sent, or while it [waits](Self::wait), stops it. Otherwise the
-/// handler goes on in the tokio runtime, and its value is recorded: a consumer that stops, or a time-out around the
-/// call, does not cut a handler off between two effects. So a handler is `'static` and `Send`, like a spawned task. One
-/// that panics then leaves its key to its lease.
+/// handler continues in the tokio runtime, and its value is recorded: a consumer that stops, or a timeout around the
+/// call, does not interrupt a handler between two effects. So a handler is `'static` and `Send`, like a spawned task.
+/// If it panics then, its key stays blocked until the lease ends.
 ///
 /// [`Runs::drain`] waits for such runs. A deduplicator needs a tokio runtime with its timer enabled.
 #[must_use]
@@ -93,11 +93,11 @@ impl<B: Backend> Deduplicator<B> {
     ///
     /// # Errors
     ///
-    /// Any [`RunError`]: the handler's own error, or the reason why there is nothing to show for the message yet.
+    /// Any [`RunError`]: the handler's own error, or the reason why there is no result for the message yet.
     ///
     /// # Panics
     ///
-    /// When the handler does, with its panic. Its key is given back.
+    /// If the handler panics, with its panic. Its key is released.
     pub fn run<V, E, F>(&self, message: impl Into<Message>, handler: F) -> RunFuture<E>
     where
         V: AsRef<[u8]> + 'static,
@@ -107,8 +107,8 @@ impl<B: Backend> Deduplicator<B> {
         self.run_with(message, |_| handler)
     }
 
-    /// Like [`run`](Self::run), with a handler that gets its [`Run`]: the key for a UNIQUE constraint or for calls to
-    /// other services, whether its lease is lost, and the last word on its key.
+    /// Like [`run`](Self::run), with a handler that gets its [`Run`]: a key for a UNIQUE constraint or for calls to
+    /// other services, whether its lease is lost, and control over its key.
     ///
     /// ```
     /// # use tower_idempotency::{Backend, Deduplicator};
@@ -126,12 +126,12 @@ impl<B: Backend> Deduplicator<B> {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run). After [`Run::keep`] an error or a panic of the handler is final: later deliveries get
+    /// See [`run`](Self::run). After [`Run::keep`] an error or a panic of the handler is final: later deliveries get
     /// [`RunError::OutcomeUnknown`].
     ///
     /// # Panics
     ///
-    /// When the handler does, with its panic.
+    /// If the handler panics, with its panic.
     pub fn run_with<V, E, H, F>(&self, message: impl Into<Message>, handler: H) -> RunFuture<E>
     where
         V: AsRef<[u8]> + 'static,
@@ -146,7 +146,7 @@ impl<B: Backend> Deduplicator<B> {
 
     /// The live runs of this deduplicator and its clones, for a graceful shutdown.
     ///
-    /// Ask the finished deduplicator: a setting that is changed later makes one with live runs of its own.
+    /// Call this on the finished deduplicator: changing a setting later creates one with separate live runs.
     #[must_use]
     pub fn runs(&self) -> Runs {
         Runs::new(Arc::clone(self.protocol.census()))

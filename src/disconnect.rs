@@ -10,9 +10,9 @@ use pin_project_lite::pin_project;
 
 use crate::future::Client;
 
-/// What happens to a run whose client leaves before the handler has answered.
+/// What happens to a run whose client disconnects before the handler has responded.
 ///
-/// A client that leaves later changes nothing: what is left of the response is read and recorded, within the limits.
+/// If the client disconnects later, nothing changes: the rest of the response is read and recorded, within the limits.
 ///
 /// ```
 /// # #[cfg(feature = "memory")] {
@@ -25,15 +25,15 @@ use crate::future::Client;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnDisconnect {
-    /// It goes on and is recorded: a client that hangs up neither stops nor loses a run.
+    /// It continues and is recorded: a client that disconnects neither stops nor loses a run.
     #[default]
     Finish,
-    /// Its handler is dropped where it awaits, and the key given back, so that the next request runs.
+    /// Its handler is dropped at its current await, and the key released, so that the next request runs.
     ///
-    /// The handler may have had effects by then, and the next attempt has them again. Only for handlers that undo what
-    /// they have begun when they are dropped, such as one whose only effect is a database transaction. Where the
-    /// handler has said [`keep`](crate::Run::keep), and [at most once](crate::IdempotencyLayer::at_most_once), the key
-    /// is kept instead, with an unknown outcome.
+    /// The handler may have had effects by then, which the next attempt repeats. Use this only for handlers that undo
+    /// their work when they are dropped, such as one whose only effect is a database transaction. If the handler has
+    /// called [`keep`](crate::Run::keep), or with [`at_most_once`](crate::IdempotencyLayer::at_most_once), the key is
+    /// kept instead, with an unknown outcome.
     Cancel,
 }
 

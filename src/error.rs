@@ -6,8 +6,8 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A backend could not answer a command.
 ///
-/// `Unavailable` and `TimedOut` never say that the command was *not* executed: a reply may have been lost after the
-/// store applied it, so the layer sends it again. The other kinds are answers: the command changed nothing.
+/// `Unavailable` and `TimedOut` never mean that the command was *not* executed: its reply may have been lost, so the
+/// layer sends it again. The other kinds are answers: the command changed nothing.
 ///
 /// ```
 /// use std::{error::Error, io};
@@ -44,8 +44,8 @@ pub enum BackendErrorKind {
     /// The record is larger than the store can ever keep. The command changed nothing; the layer completes the key with
     /// a tombstone instead.
     TooLarge,
-    /// What the store returned is not a value of this crate, or one of a newer version. The command changed nothing,
-    /// and the request is refused whatever the [`BackendFailure`](crate::BackendFailure): somebody has the key.
+    /// The store returned a value that is not of this crate, or of a newer version. The command changed nothing, and
+    /// the request is refused whatever the [`BackendFailure`](crate::BackendFailure), as the key is in use.
     Corrupt,
 }
 
@@ -61,7 +61,7 @@ impl BackendError {
         Self::new(BackendErrorKind::Unavailable).because(source)
     }
 
-    /// What the store returned could not be understood, because of `source`: such as a
+    /// What the store returned could not be understood, because of `source`, such as a
     /// [`DecodeError`](crate::DecodeError).
     pub fn corrupt(source: impl Into<BoxError>) -> Self {
         Self::new(BackendErrorKind::Corrupt).because(source)

@@ -10,8 +10,8 @@ use http::{StatusCode, request::Parts};
 
 use crate::Run;
 
-/// For handlers whose every request is guarded, as behind
-/// [`require_key`](crate::IdempotencyLayer::require_key). Those that may be bypassed take an `Option<Run>`.
+/// For handlers that only get guarded requests, as with [`require_key`](crate::IdempotencyLayer::require_key). If
+/// requests may be bypassed, use `Option<Run>`.
 impl<S: Sync> FromRequestParts<S> for Run {
     type Rejection = MissingRun;
 
@@ -32,7 +32,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Run {
 /// A handler takes a [`Run`], and its request has none: 500.
 ///
 /// The request was bypassed (it has no key, or its method is not covered), or the handler is not behind an
-/// [`IdempotencyLayer`](crate::IdempotencyLayer). Either is for the service's author to mend.
+/// [`IdempotencyLayer`](crate::IdempotencyLayer). Both are mistakes in the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingRun(());
 

@@ -13,18 +13,17 @@ use crate::{
     policy::header_name,
 };
 
-/// What makes two requests with one key the same request. Default: method, authority, path, query and the bytes of the
-/// body.
+/// What makes two requests with the same key the same request. Default: method, authority, path, query and the bytes of
+/// the body.
 ///
 /// The authority is that of the target or the `Host` header (RFC 9110, section 7.2), in lower case and without the
-/// ports 80 and 443; where they differ, both count. Path and query are taken as they are sent. Other headers do not
-/// count, `Content-Type` included.
+/// ports 80 and 443; if they differ, both count. Path and query count exactly as sent. Other headers do not count, not
+/// even `Content-Type`.
 ///
-/// The credentials count in every case: another `Authorization` header, or where a
-/// [`scope`](crate::IdempotencyLayer::scope) is set another principal, is another caller.
+/// The credentials always count: another `Authorization` header, or another principal if a
+/// [`scope`](crate::IdempotencyLayer::scope) is set, means another caller.
 ///
-/// Another policy gives other fingerprints: a retry that meets the record of a request from before the change may get
-/// 422.
+/// Changing the policy changes fingerprints: a retry of a request from before the change may get 422.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -71,13 +70,13 @@ enum Base {
 type Choice = dyn Fn(&Parts, &[u8]) -> Vec<u8> + Send + Sync;
 
 impl FingerprintPolicy {
-    /// JSON bodies that mean the same are the same: their order of members, blanks and spelling of numbers and strings
-    /// do not count (RFC 8785). Needs the feature `json`.
+    /// JSON bodies with the same meaning are equal: the order of members, whitespace, and the spelling of numbers and
+    /// strings do not count (RFC 8785). Needs the feature `json`.
     ///
-    /// Compared byte by byte as ever are a body whose `Content-Type` is not `application/json` or `+json`, one that is
-    /// not valid JSON, and one with a number beyond 2^53, which RFC 8785 would round: two account numbers must not
-    /// become one. Of members with one name the last counts. Fractions count as far as a double holds them, which is 15
-    /// digits at least: those that differ further behind are one.
+    /// A body is still compared byte by byte if its `Content-Type` is not `application/json` or `+json`, if it is not
+    /// valid JSON, or if it contains a number beyond 2^53, which RFC 8785 would round: two account numbers must not
+    /// become equal. Of several members with the same name, the last counts. Fractions are compared with the precision
+    /// of a double, at least 15 digits: if they differ only beyond that, they are equal.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -103,19 +102,19 @@ impl FingerprintPolicy {
         Self { base: Base::CanonicalJson, ..Self::default() }
     }
 
-    /// All requests of one caller with one key are the same: the key alone decides.
+    /// All requests of one caller with the same key are equal: the key alone decides.
     pub fn none() -> Self {
         Self { base: Base::Nothing, ..Self::default() }
     }
 
-    /// Requests for which `choice`, given head and body, returns the same bytes are the same. Nothing else counts, not
-    /// even the method and the path, unless `choice` returns them.
+    /// Requests for which `choice`, given head and body, returns the same bytes are equal. Nothing else counts, not
+    /// even method and path, unless `choice` includes them.
     pub fn by<T: AsRef<[u8]>>(choice: impl Fn(&Parts, &[u8]) -> T + Send + Sync + 'static) -> Self {
         let choice = move |parts: &Parts, body: &[u8]| choice(parts, body).as_ref().to_vec();
         Self { base: Base::Chosen(Closure(Arc::new(choice))), ..Self::default() }
     }
 
-    /// The header `name` counts as well: all its lines, in their order, and whether it is there at all.
+    /// The header `name` counts as well: all its lines, in their order, and whether it is present at all.
     ///
     /// # Panics
     ///

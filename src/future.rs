@@ -20,7 +20,7 @@ use crate::{
 pin_project! {
     /// The future of [`Idempotency`](crate::Idempotency): the response, or the error of the inner service.
     ///
-    /// It may be dropped at any time; what happens to the run then is described under [cancel safety](crate#cancel-safety).
+    /// It may be dropped at any time; see [cancel safety](crate#cancel-safety) for what happens to the run.
     ///
     /// # Panics
     ///

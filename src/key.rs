@@ -32,9 +32,9 @@ impl Key {
 
     /// The key for `text` in `namespace`, as a layer with that namespace and no scope derives it.
     ///
-    /// Use it to look at or to remove what a client's key left behind. Keys of a layer with a
-    /// [`scope`](crate::IdempotencyLayer::scope) are [others](Self::scoped), and so are those of requests that are known
-    /// by a [`BodyHash`](crate::BodyHash).
+    /// Use it to inspect or remove what is stored for a client's key. Keys of a layer with a
+    /// [`scope`](crate::IdempotencyLayer::scope) are [different](Self::scoped), and so are those of requests that are
+    /// identified by a [`BodyHash`](crate::BodyHash).
     #[must_use]
     pub fn new(namespace: &str, text: impl AsRef<[u8]>) -> Self {
         Self::of_parts(namespace, 0, &[], text.as_ref())

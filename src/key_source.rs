@@ -6,14 +6,14 @@ use http::{HeaderName, request::Parts};
 
 use crate::{BodyHash, Rejection, closure::Closure, header_key::KeyText, policy::header_name};
 
-/// Where a request carries its key. Default: the header `X-Idempotency-Key` or its standard twin `Idempotency-Key`.
+/// Where a request carries its key. Default: the header `X-Idempotency-Key`, or `Idempotency-Key` as in the IETF draft.
 ///
 /// A key in a header is 1 to 255 visible ASCII characters, bare or as a String of RFC 8941, section 3.3.3: `"k-1"` is
-/// the key `k-1`. Anything else, several lines, or two different keys are refused with 400. What is found elsewhere may
-/// be any text: if it is not 1 to 255 visible ASCII characters itself, its SHA-256 digest is the key. An empty text is
-/// none.
+/// the key `k-1`. Anything else, several lines, or two different keys are refused with 400. Keys from elsewhere may be
+/// any text: if it does not consist of 1 to 255 visible ASCII characters, its SHA-256 digest is the key. An empty text
+/// is no key.
 ///
-/// Senders of webhooks name each event, mostly in a header, and repeat the name in every delivery:
+/// Senders of webhooks give each event an id, usually in a header, and repeat it in every delivery:
 ///
 /// | sender | header |
 /// |---|---|
@@ -22,8 +22,8 @@ use crate::{BodyHash, Rejection, closure::Closure, header_key::KeyText, policy::
 /// | GitHub | `x-github-delivery` |
 /// | Stripe | none: take `/id` of the JSON body |
 ///
-/// Clients of some APIs send their keys in headers of other names, such as `paypal-request-id`, or in the body: see
-/// [the whole table](crate#where-senders-put-their-keys).
+/// Clients of some APIs send their keys in other headers, such as `paypal-request-id`, or in the body: see [the
+/// complete table](crate#where-senders-put-their-keys).
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -85,7 +85,7 @@ impl From<BodyHash> for KeySource {
 }
 
 impl KeySource {
-    /// The header `name`, with one key in one line.
+    /// The header `name`, with one key in one header line.
     ///
     /// # Panics
     ///
@@ -98,8 +98,8 @@ impl KeySource {
     /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
     ///
     /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785) unless that would
-    /// round them; the key of an object or array is the digest of its canonical form. A body that is not JSON, or has
-    /// nothing, `null` or an empty string there, has no key. The `Content-Type` does not matter.
+    /// round them; the key of an object or array is the digest of its canonical form. If the body is not JSON, or has
+    /// nothing, `null` or an empty string at that place, there is no key. The `Content-Type` does not matter.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -150,7 +150,7 @@ impl KeySource {
         Self::only(Source::JsonPointers(pointers))
     }
 
-    /// What `choice`, given head and body, returns. The body is read first. `None`: no key.
+    /// The key that `choice` returns, given head and body. The body is read first. `None`: no key.
     ///
     /// ```
     /// use tower_idempotency::KeySource;
@@ -168,8 +168,8 @@ impl KeySource {
         Self::only(Source::Chosen(Closure(Arc::new(choice))))
     }
 
-    /// `other` where this source finds nothing. What it refuses stays refused. A [`BodyHash`] comes last, wherever it
-    /// stands.
+    /// Uses `other` if this source finds nothing. What this source refuses stays refused. A [`BodyHash`] is always
+    /// tried last.
     pub fn or(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
         self.first_of.extend(other.first_of);

@@ -16,13 +16,13 @@ use crate::{
 /// Makes a service safe to retry: each request with an idempotency key runs once, and every duplicate gets the first
 /// response.
 ///
-/// Every setting has a default that can be left alone. A layer is cheap to clone; clones share their backend and their
-/// live runs. Changing a setting makes a layer of its own over the same backend.
+/// Every setting has a default. A layer is cheap to clone; clones share their backend and their live runs. Changing a
+/// setting creates a separate layer over the same backend.
 ///
 /// # Examples
 ///
 /// The [crate docs](crate#example) show the layer with its defaults, and [among other
-/// layers](crate#where-to-put-the-layer). With settings, around a service that is not axum's:
+/// layers](crate#where-to-put-the-layer). With settings, around a service without axum:
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -66,7 +66,7 @@ pub(crate) struct Shared<B> {
 
 impl<B: Backend> IdempotencyLayer<B> {
     /// A layer over `backend` with the default settings: POST and PATCH requests that carry a key in the header
-    /// `X-Idempotency-Key`, or in its standard twin `Idempotency-Key`, run once. Requests without a key pass.
+    /// `X-Idempotency-Key`, or in `Idempotency-Key`, the name in the IETF draft, run once. Requests without a key pass.
     ///
     /// Several layers may share one backend: pass an [`Arc`] of it, or a clone.
     pub fn new(backend: B) -> Self {
@@ -75,7 +75,7 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// Separates this layer's keys from those of other services and consumers on the same backend. Default: empty.
     ///
-    /// Any text does. Records made under another namespace are not found any more.
+    /// Any text is allowed. If you change it, earlier records are no longer found.
     pub fn namespace(self, namespace: impl Into<String>) -> Self {
         self.with(|settings, _| settings.namespace = namespace.into())
     }
@@ -85,7 +85,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// Together with a [`BodyHash`](crate::BodyHash), which is for requests without a key.
+    /// Together with a [`BodyHash`](crate::BodyHash), which identifies requests without a key.
     #[track_caller]
     pub fn require_key(self) -> Self {
         self.with(|settings, _| settings.require_key = true)
@@ -93,13 +93,14 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// How long a claim lives unless renewed: the time for which a crashed node blocks a key. Default: 30 seconds.
     ///
-    /// Runs may take longer: their lease is renewed every third of it. A node whose renewals have not been answered for
-    /// nine tenths of the lease gives it up, by its own clock: see [`Run::lease_lost`](crate::Run::lease_lost).
+    /// Runs may take longer: their lease is renewed after each third of its length. A node whose renewals have not been
+    /// answered for nine tenths of the lease, by its own clock, considers it lost: see
+    /// [`Run::lease_lost`](crate::Run::lease_lost).
     ///
     /// # Panics
     ///
-    /// When `lease` is shorter than 10 milliseconds, as it would be over before a handler could start, or longer than
-    /// 100 years.
+    /// If `lease` is shorter than 10 milliseconds, as it would be over before a handler could start, or longer than 100
+    /// years.
     #[track_caller]
     pub fn lease(self, lease: Duration) -> Self {
         let lease = times::lease(lease);
@@ -113,21 +114,21 @@ impl<B: Backend> IdempotencyLayer<B> {
     ///
     /// # Panics
     ///
-    /// When `retention` is shorter than 10 milliseconds, as no retry would find a record, or longer than 100 years.
+    /// If `retention` is shorter than 10 milliseconds, as no retry would find a record, or longer than 100 years.
     #[track_caller]
     pub fn retention(self, retention: Duration) -> Self {
         let retention = times::retention(retention);
         self.with(|_, terms| terms.retention = retention)
     }
 
-    /// How long a run is renewed. After that its lease ends, and the key may run again. Default: 1 hour.
+    /// How long a run can renew its lease. After that the lease ends, and the key may run again. Default: 1 hour.
     ///
-    /// The handler is not stopped. A response of unknown length is recorded for as long, counted from its head; what
-    /// takes longer flows on and is not kept.
+    /// The handler is not stopped. A response of unknown length is recorded for the same time, counted from its head;
+    /// if it takes longer, it is still sent, but not kept.
     ///
     /// # Panics
     ///
-    /// When `max_run` is zero, as no run could be renewed, or longer than 100 years.
+    /// If `max_run` is zero, as no run could be renewed, or longer than 100 years.
     #[track_caller]
     pub fn max_run(self, max_run: Duration) -> Self {
         let max_run = times::max_run(max_run);
@@ -136,31 +137,31 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// How long a request waits for the backend in one step: for its claim, and for its record. Default: 1 second.
     ///
-    /// Within it a command is sent up to three times, each for at most half of it. After that a record is
-    /// sent on behind the request, and a claim given back there.
+    /// Within this time a command is sent up to three times, each for at most half of it. After that, the layer
+    /// continues to store the record, or to withdraw the claim, in the background.
     ///
     /// # Panics
     ///
-    /// When `timeout` is shorter than 1 millisecond, as no backend could answer, or longer than 100 years.
+    /// If `timeout` is shorter than 1 millisecond, as no backend could answer, or longer than 100 years.
     #[track_caller]
     pub fn backend_timeout(self, timeout: Duration) -> Self {
         let timeout = times::backend_timeout(timeout);
         self.with(|_, terms| terms.backend_timeout = timeout)
     }
 
-    /// Lets a request that repeats one in progress wait for its response, at most as long as `max`. Default: it gets
-    /// 409 at once, which many clients do not retry.
+    /// Lets a request that repeats one in progress wait for its response, for at most `max`. Default: it gets 409 at
+    /// once, which many clients do not retry.
     ///
-    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one. Whose
-    /// `max` is over gets 409, as does whoever comes while 1,024 requests of the layer wait: each keeps its body in
-    /// memory, up to the [limit](Self::limits). Waiting takes no readiness of the inner service and nothing of the
-    /// backend that others could need. A request that waits ends with its client.
+    /// If the first run releases its key, one of the waiting requests runs, and the others wait for that one. A request
+    /// gets 409 when its `max` is over, or if 1,024 requests of the layer are already waiting: each keeps its body in
+    /// memory, up to the [limit](Self::limits). Waiting occupies neither the inner service nor backend resources that
+    /// others need. A waiting request ends when its client disconnects.
     ///
-    /// Requests that are known by a [`BodyHash`](crate::BodyHash) wait in any case, 30 seconds by default.
+    /// Requests that are identified by a [`BodyHash`](crate::BodyHash) always wait, by default for 30 seconds.
     ///
     /// # Panics
     ///
-    /// When `max` is shorter than 1 millisecond, as no run could end meanwhile, or longer than 100 years.
+    /// If `max` is shorter than 1 millisecond, as no run could end in that time, or longer than 100 years.
     #[track_caller]
     pub fn wait(self, max: Duration) -> Self {
         let max = times::wait(max);
@@ -170,22 +171,23 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// The largest request body that is read, and the largest response body that is recorded, in bytes. Default: 2 MiB
     /// and 1 MiB.
     ///
-    /// A larger request gets 413 and does not run; before its body is read where `Content-Length` says so. That holds
-    /// for requests with a key, and where keys are looked for in bodies for every covered one. A larger response
-    /// reaches its client whole; its duplicates get 409, [`Rejection::NotKept`](crate::Rejection::NotKept). Headers do
-    /// not count.
+    /// A larger request gets 413 and does not run; if its `Content-Length` is too large, its body is not even read.
+    /// This applies to requests with a key, and, if keys are looked for in bodies, to every covered request. A larger
+    /// response reaches its client completely; its duplicates get 409,
+    /// [`Rejection::NotKept`](crate::Rejection::NotKept). Headers do not count.
     pub fn limits(self, request: usize, response: usize) -> Self {
         self.with(|settings, _| (settings.request_limit, settings.response_limit) = (request, response))
     }
 
-    /// Rather refuses a request than repeats it: everything is recorded, failures too, and a run that panics or whose
-    /// node dies leaves its key refused until the retention is over. Default: off.
+    /// Refuses a request rather than repeating it: everything is recorded, including failures, and after a run that
+    /// panics or whose node dies, its key is refused until the retention is over. Default: off.
     ///
-    /// Before the handler is called its claim is extended from the lease to the retention: one command more for each
-    /// run. Duplicates of a run that failed without a response get 409,
+    /// Before the handler is called, its claim is extended from the lease to the retention, which takes one more
+    /// command for each run. Duplicates of a run that failed without a response get 409,
     /// [`Rejection::OutcomeUnknown`](crate::Rejection::OutcomeUnknown); of one whose node died,
-    /// [`Rejection::InProgress`](crate::Rejection::InProgress), since nobody can tell it from a slow one. An operator's
-    /// undo is [`Backend::remove`]. A handler that has done nothing can still [`release`](crate::Run::release) its key.
+    /// [`Rejection::InProgress`](crate::Rejection::InProgress), since nobody can tell it from a slow one. An operator
+    /// can remove such a key with [`Backend::remove`]. A handler that has done nothing can still
+    /// [`release`](crate::Run::release) its key.
     ///
     /// # Panics
     ///
@@ -196,14 +198,15 @@ impl<B: Backend> IdempotencyLayer<B> {
         self.with(|_, terms| terms.at_most_once = true)
     }
 
-    /// What becomes of a run whose client leaves before the handler has answered. Default: [`OnDisconnect::Finish`].
+    /// What happens to a run whose client disconnects before the handler has responded. Default:
+    /// [`OnDisconnect::Finish`].
     pub fn on_disconnect(self, on_disconnect: OnDisconnect) -> Self {
         self.with(|settings, _| settings.on_disconnect = on_disconnect)
     }
 
-    /// The live runs of this layer, its clones and all services made by them: see [`Runs`] for a graceful shutdown.
+    /// The live runs of this layer, its clones and all services created by them: see [`Runs`] for a graceful shutdown.
     ///
-    /// Ask the finished layer: a setting that is changed later makes a layer with live runs of its own.
+    /// Call this on the finished layer: changing a setting later creates a layer with separate live runs.
     #[must_use]
     pub fn runs(&self) -> Runs {
         Runs::new(Arc::clone(self.shared.protocol.census()))

@@ -1,6 +1,6 @@
-//! Makes any axum, hyper or tonic service safe to retry: the first request with an idempotency key runs, every
-//! duplicate gets the first response back, and concurrent duplicates never run twice.
-// The prose lies in files of its own; each of them begins with a blank line, which ends the paragraph before it.
+//! A tower layer that makes axum, hyper and tonic services safe to retry: the first request with an idempotency key
+//! runs, and every duplicate gets its response, even if duplicates arrive at the same time or at different nodes.
+// The text is in separate files; each begins with a blank line, which ends the paragraph before it.
 #![doc = include_str!("docs/promises.md")]
 #![doc = include_str!("docs/example.md")]
 #![doc = include_str!("docs/guides.md")]
@@ -79,11 +79,11 @@ mod verdict;
 mod waiting;
 mod whole;
 
-/// The client that [`RedisBackend`] works with: turn on its features (TLS, cluster, sentinel) in your own `Cargo.toml`.
+/// The client that [`RedisBackend`] uses: enable its features (TLS, cluster, sentinel) in your own `Cargo.toml`.
 #[cfg(feature = "redis")]
 pub use redis;
 
-/// The client that [`PostgresBackend`] works with: turn on its features (TLS) in your own `Cargo.toml`.
+/// The client that [`PostgresBackend`] uses: enable its features (TLS) in your own `Cargo.toml`.
 #[cfg(feature = "postgres")]
 pub use sqlx;
 

@@ -2,13 +2,13 @@
 
 use crate::Rejection;
 
-/// What the layer has done with a request. Found in the extensions of its response, for logs and metrics outside.
+/// What the layer did with a request, for logs and metrics of outer layers: an extension of its response.
 ///
 /// A bypassed request has none, nor has an error of the service. It costs up to three small allocations per guarded
-/// response: the extensions of a response are a hash map that is made when the first one is put in.
+/// response, as the extensions of a response are a hash map that is created with the first one.
 ///
-/// Of a response of unknown length it is said before the end is known: `Executed`, although the key is released when
-/// the body fails or its trailers hold a `grpc-status` that gives it back.
+/// For a response of unknown length it is determined before the end is known: it is `Executed` even if the key is
+/// released later, because the body fails or its trailers contain a `grpc-status` that releases it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));
@@ -41,9 +41,10 @@ use crate::Rejection;
 pub enum Outcome {
     /// The handler ran, and its key is completed.
     Executed,
-    /// The handler ran, and its key was given back: the next request with it runs.
+    /// The handler ran, and its key was released: the next request with it runs.
     Released,
-    /// The handler ran, and its response is not known to be recorded. It is marked `idempotency-stored: false`.
+    /// The handler ran, but the layer does not know that its response is recorded. It is marked `idempotency-stored:
+    /// false`.
     NotStored,
     /// The handler did not run: this is the first response. Or it ran and lost its lease, and this is the response of
     /// the run that took its key.
@@ -51,7 +52,7 @@ pub enum Outcome {
     /// The handler did not run: another run of the request is in progress, or its response was not kept, or its outcome
     /// is unknown. Or it ran and lost its lease, so its own response is withheld. 409; the [`Rejection`] says which.
     Conflict,
-    /// The handler did not run: the key belongs to another request or to other credentials. 422.
+    /// The handler did not run: the key belongs to a different request or to other credentials. 422.
     Mismatch,
     /// The handler did not run, for another reason: see the [`Rejection`].
     Rejected,

@@ -15,13 +15,13 @@ pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-store
 
 /// What is recorded: which responses, and which of their headers.
 ///
-/// A response that is not recorded releases its key, and the next request runs. By default that is what passes by
-/// itself: 5xx, 408, 425, 429 and 401. All else is recorded, other 4xx too. A gRPC call is judged by the `grpc-status`
-/// in its head or trailers as well: `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`,
-/// `INTERNAL`, `UNAVAILABLE`, `UNAUTHENTICATED`, and none at all, are not recorded. gRPC-Web is judged by its HTTP
-/// status alone.
+/// If a response is not recorded, the key is released, and the next request runs. By default, temporary failures are
+/// not recorded: 5xx, 408, 425, 429 and 401. Everything else is recorded, including other 4xx. For a gRPC call the
+/// `grpc-status` in its head or trailers counts as well: `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`,
+/// `RESOURCE_EXHAUSTED`, `ABORTED`, `INTERNAL`, `UNAVAILABLE`, `UNAUTHENTICATED`, and a missing status are not
+/// recorded. For gRPC-Web only the HTTP status counts.
 ///
-/// Of the headers are recorded all, in their order, repeated ones and raw bytes too, but those
+/// All headers are recorded, in their order, including repeated ones and raw bytes, except for those
 ///
 /// * of one connection, which no policy can keep: `connection` and what it names, `keep-alive`, `proxy-connection`,
 ///   `te`, `transfer-encoding`, `upgrade` (RFC 9110, section 7.6.1);
@@ -71,26 +71,27 @@ enum Responses {
 type Choice = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl RecordPolicy {
-    /// Records every response, failures too, as Stripe does. Errors of the service and panics are no responses: their
-    /// key is released.
+    /// Records every response, including failures, as Stripe does. Errors of the service and panics are not responses:
+    /// their key is released.
     pub fn everything() -> Self {
         Self { responses: Responses::All, ..Self::default() }
     }
 
-    /// Records the responses for whose head `recorded` is true, in place of the default. The trailers of gRPC calls are
-    /// not asked then.
+    /// Records the responses for whose head `recorded` returns true, instead of the default. The trailers of gRPC calls
+    /// do not count then.
     pub fn when(recorded: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
         Self { responses: Responses::Chosen(Closure(Arc::new(recorded))), ..Self::default() }
     }
 
-    /// Replays the header `name` too, where by default it is not. Of several calls for one name the last counts.
+    /// Replays the header `name` as well, if it is not replayed by default. If called several times for one name, the
+    /// last call counts.
     ///
-    /// Who keeps `set-cookie` should set a [`scope`](crate::IdempotencyLayer::scope): a session cookie is replayed to
+    /// If you keep `set-cookie`, set a [`scope`](crate::IdempotencyLayer::scope): a session cookie is replayed to
     /// whoever repeats the request.
     ///
     /// # Panics
     ///
-    /// When `name` is not a header name, or one that belongs to a connection: such as `transfer-encoding`.
+    /// If `name` is not a header name, or belongs to a connection, such as `transfer-encoding`.
     #[track_caller]
     pub fn keep_header(mut self, name: &str) -> Self {
         let name = header_name(name);
@@ -99,7 +100,7 @@ impl RecordPolicy {
         self
     }
 
-    /// Does not replay the header `name`. The first response has it all the same.
+    /// Does not replay the header `name`. The first response still has it.
     ///
     /// # Panics
     ///

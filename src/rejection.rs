@@ -7,13 +7,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::{Outcome, ResponseBody, grpc, whole::Whole};
 
-/// Why the layer answered a request itself. Found in the extensions of such a response.
+/// Why the layer responded to a request itself: an extension of that response.
 ///
 /// Each is a problem document (RFC 9457), `application/problem+json`, with the members `type` (the address of the
 /// variant on this page), `title`, `status`, `detail` and `retryable`. To a request whose `Content-Type` is
-/// `application/grpc` it is a response of trailers only, with HTTP status 200 and the `grpc-status` named below. None
-/// says anything of the key or of the request. [`on_rejection`](crate::IdempotencyLayer::on_rejection) words them
-/// otherwise.
+/// `application/grpc` it is a trailers-only response, with HTTP status 200 and the `grpc-status` named below. None
+/// contains anything of the key or the request. [`on_rejection`](crate::IdempotencyLayer::on_rejection) can change
+/// them.
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -45,7 +45,7 @@ pub enum Rejection {
     KeyInvalid,
     /// 400, `INVALID_ARGUMENT`: the request has more than one key, or one in several lines.
     KeyAmbiguous,
-    /// 401, `UNAUTHENTICATED`: the service keeps a key space for each principal, and the request has none.
+    /// 401, `UNAUTHENTICATED`: the service has a key space for each principal, and the request has no principal.
     ScopeMissing,
     /// 400, `INVALID_ARGUMENT`: the request's body ended with an error.
     BodyUnreadable,
@@ -59,12 +59,12 @@ pub enum Rejection {
     NotKept,
     /// 409, `ALREADY_EXISTS`: the first request with this key may have been executed, and must not be repeated.
     OutcomeUnknown,
-    /// 422, `FAILED_PRECONDITION`: the key was used for another request.
+    /// 422, `FAILED_PRECONDITION`: the key was used for a different request.
     Mismatch,
     /// 422, `FAILED_PRECONDITION`: the key was used for the same request with other credentials.
     CredentialsDiffer,
     /// 503, `UNAVAILABLE`, with `Retry-After: 1`: the backend cannot say whether the request has been executed, so it
-    /// is not. The extensions of the response hold the cause, if there is one to show, as an
+    /// is not. The extensions of the response contain the cause, if there is one, as an
     /// <code>[Arc](std::sync::Arc)<[BackendError](crate::BackendError)></code>.
     BackendUnavailable,
 }

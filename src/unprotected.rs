@@ -41,9 +41,9 @@ pub enum BackendFailure {
     #[default]
     Refuse,
     /// It runs as if it had no key, and so do its duplicates: **it may run any number of times.** Its response is
-    /// marked `idempotency-stored: false`, and the handler finds no [`Run`](crate::Run).
+    /// marked `idempotency-stored: false`, and the handler gets no [`Run`](crate::Run).
     ///
-    /// What the backend holds but this version cannot read is still refused: somebody has the key.
+    /// If the backend holds a value that this version cannot read, the request is still refused, as the key is in use.
     RunUnprotected,
 }
 

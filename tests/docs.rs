@@ -18,6 +18,7 @@ struct Document {
     path: PathBuf,
     headings: Vec<String>,
     links: Vec<String>,
+    images: Vec<String>,
     /// Spans of code, and the lines of code blocks.
     code: Vec<String>,
 }
@@ -36,9 +37,8 @@ impl Document {
                 Event::End(TagEnd::Heading(_)) => in_heading = false,
                 Event::Start(Tag::CodeBlock(_)) => in_block = true,
                 Event::End(TagEnd::CodeBlock) => in_block = false,
-                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-                    document.links.push(dest_url.into_string());
-                }
+                Event::Start(Tag::Link { dest_url, .. }) => document.links.push(dest_url.into_string()),
+                Event::Start(Tag::Image { dest_url, .. }) => document.images.push(dest_url.into_string()),
                 Event::Text(text) if in_heading => document.headings.last_mut().unwrap().push_str(&text),
                 Event::Text(text) if in_block => document.code.extend(text.lines().map(str::to_owned)),
                 Event::Code(span) => {
@@ -97,6 +97,24 @@ fn below(folder: &str) -> BTreeSet<PathBuf> {
     found
 }
 
+/// Where docs.rs shows the files of the package.
+const SOURCE: &str = "https://docs.rs/crate/tower-idempotency/latest/source/";
+
+/// The pages that the crate's own documentation consists of.
+fn crate_pages() -> Vec<Document> {
+    below("src/docs").iter().filter(|path| is_page(path)).map(|path| Document::read(path)).collect()
+}
+
+/// Whether a file or folder is in the package, by what `Cargo.toml` leaves out.
+fn is_packaged(path: &Path) -> bool {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, rest) = manifest.split_once("exclude = [").expect("what is left out");
+    let (list, _) = rest.split_once(']').unwrap();
+    let left_out: Vec<_> = list.split('"').skip(1).step_by(2).collect();
+    assert!(left_out.len() > 10, "only {left_out:?} are left out");
+    root().join(path).exists() && !left_out.iter().any(|left_out| path.starts_with(left_out))
+}
+
 fn documents() -> Vec<Document> {
     let top = ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md"].map(PathBuf::from);
     let deeper = below("docs").into_iter().filter(|path| is_page(path));
@@ -127,7 +145,7 @@ fn every_link_leads_somewhere() {
     let mut broken = Vec::new();
     let mut followed = 0;
     for document in documents() {
-        for link in &document.links {
+        for link in document.links.iter().chain(&document.images) {
             let Some((path, place)) = document.target(link) else { continue };
             let leads =
                 root().join(&path).exists() && place.is_none_or(|place| Document::read(&path).has_place(&place));
@@ -141,12 +159,43 @@ fn every_link_leads_somewhere() {
     assert!(followed > 50, "only {followed} links were found");
 }
 
+/// docs.rs shows the package, not the repository. It takes what does not end in a slash for a file.
+#[test]
+fn every_link_into_the_package_names_something_that_is_in_it() {
+    let leads = |link: &str| {
+        let path = link.strip_prefix(SOURCE).map(Path::new);
+        path.is_some_and(|path| is_packaged(path) && root().join(path).is_dir() == link.ends_with('/'))
+    };
+    let mut broken = Vec::new();
+    let mut followed = 0;
+    for document in documents().into_iter().chain(crate_pages()) {
+        let into_the_package = |link: &&String| link.starts_with("https://docs.rs/crate/tower-idempotency");
+        for link in document.links.iter().filter(into_the_package) {
+            followed += 1;
+            if !leads(link) {
+                broken.push(format!("{}: {link}", document.path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links to what is not in the package: {broken:#?}");
+    assert!(followed > 30, "only {followed} links were found");
+}
+
+/// On crates.io a relative link leads nowhere while `Cargo.toml` names no repository. Images, and what is not in the
+/// package, have no other address.
+#[test]
+fn the_readme_links_to_published_places() {
+    let readme = Document::read(Path::new("README.md"));
+    let relative = readme.links.iter().filter(|link| !link.contains("://") && !link.starts_with('#'));
+    let avoidable: Vec<_> = relative.filter(|link| is_packaged(Path::new(link))).collect();
+    assert!(avoidable.is_empty(), "links that could begin with {SOURCE}: {avoidable:#?}");
+}
+
 /// Of the pages that docs.rs will have, by the list of what is public and the headings of the crate's documentation.
 #[test]
 fn every_link_into_the_api_names_something_that_exists() {
     let api = fs::read_to_string(root().join("tests/public-api/api.txt")).unwrap();
-    let prose: Vec<_> =
-        below("src/docs").iter().filter(|path| is_page(path)).map(|path| Document::read(path)).collect();
+    let prose = crate_pages();
     // Behind the name there may be parameters.
     let names = |line: &str, start: String, end: &str| {
         let rest = line
@@ -283,15 +332,11 @@ fn every_guide_is_in_the_index_and_begins_with_code() {
     assert!(guides.len() > 10, "only {} guides were found", guides.len());
 }
 
-/// docs.rs shows the files of the package beside the crate's documentation.
 #[test]
 fn the_crate_s_documentation_names_every_guide() {
     let page = Document::read(Path::new("src/docs/guides.md"));
-    let source = "https://docs.rs/crate/tower-idempotency/latest/source/";
     let linked: BTreeSet<_> =
-        page.links.iter().filter_map(|link| link.strip_prefix(source)).map(PathBuf::from).collect();
-    let missing: Vec<_> = linked.iter().filter(|path| !root().join(path).exists()).collect();
-    assert!(missing.is_empty(), "pages that do not exist: {missing:#?}");
+        page.links.iter().filter_map(|link| link.strip_prefix(SOURCE)).map(PathBuf::from).collect();
     let guides = below("docs/guide").into_iter().filter(|path| !path.ends_with("README.md"));
     let unnamed: Vec<_> = guides.filter(|path| !linked.contains(path)).collect();
     assert!(unnamed.is_empty(), "the crate's documentation does not name {unnamed:#?}");

@@ -28,7 +28,7 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 pub struct BoxBackend(Arc<dyn ErasedBackend>);
 
 impl BoxBackend {
-    /// Puts `backend` behind the common type.
+    /// Wraps `backend` in the common type.
     pub fn new(backend: impl Backend) -> Self {
         Self(Arc::new(backend))
     }

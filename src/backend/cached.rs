@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{BackendError, Fingerprint, Key, Record, Token, times};
 
-/// A shared [`Backend`] behind a memory of records: replays of what this process has seen cost no round trip.
+/// A shared [`Backend`] with a cache of records in memory: replays of records that this process has seen need no round
+/// trip.
 ///
 /// ```
 /// # async fn start(redis: impl tower_idempotency::Backend) {
@@ -22,29 +23,30 @@ use crate::{BackendError, Fingerprint, Key, Record, Token, times};
 /// # }
 /// ```
 ///
-/// A record never changes, so that a copy is as good as the original while that one lives. Kept are the records, and
-/// tombstones, that this process completes, waits for or comes across; never a claim: whether a request may run is
-/// decided by the shared backend alone. Each request is judged against a record by its own fingerprint, wherever the
-/// record comes from.
+/// A record never changes, so a copy is as good as the original as long as that one exists. The cache keeps records and
+/// tombstones that this process completes, waits for or encounters, but never claims: the shared backend alone decides
+/// whether a request may run. Each request is compared with a record by its fingerprint, wherever the record comes
+/// from.
 ///
 /// # How old a record may be
 ///
 /// A record is served from memory until [`max_age`](Self::max_age) after it was last seen in the shared backend: 60
-/// seconds by default. So much longer at most this process may replay a record that
+/// seconds by default. For at most this time longer, this process may replay a record that
 ///
 /// * has been [removed](Backend::remove) by another process, even if the request was run again there. A removal by this
 ///   process takes effect at once;
-/// * has expired: how long a record still lives does not stand in it. What this process completes is kept for its
+/// * has expired, as a record does not contain its expiry. Records that this process completes are kept for their
 ///   retention, if that is shorter.
 ///
-/// So a cache can delay that a request runs again, never make it run twice: whatever is not answered by a record is up
-/// to the shared backend. Choose no `max_age` longer than the shortest [`window`](crate::BodyHash) whose end matters.
+/// So a cache can delay when a request runs again, but never make it run twice: whatever is not answered from a record
+/// is decided by the shared backend. Choose no `max_age` longer than the shortest [`window`](crate::BodyHash) whose end
+/// matters.
 ///
 /// # Memory
 ///
-/// The cache is bounded by the limits of its [`MemoryBackend`], whose oldest records leave first. It should be used for
-/// nothing else; clones of a `CachedBackend` share it. A record that is too large for it is read from the shared backend
-/// each time.
+/// The cache is bounded by the limits of its [`MemoryBackend`], whose oldest records are evicted first. Use that
+/// `MemoryBackend` for nothing else; clones of a `CachedBackend` share it. A record that is too large for it is read
+/// from the shared backend each time.
 #[derive(Clone)]
 pub struct CachedBackend<B> {
     memory: MemoryBackend,
@@ -53,7 +55,7 @@ pub struct CachedBackend<B> {
 }
 
 impl<B: Backend> CachedBackend<B> {
-    /// Keeps records of `shared` in `memory`, for 60 seconds each.
+    /// Caches records of `shared` in `memory`, for 60 seconds each.
     #[must_use]
     pub fn new(memory: MemoryBackend, shared: B) -> Self {
         Self { memory, shared, max_age: Duration::from_secs(60) }

@@ -29,8 +29,7 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 
 /// A [`Backend`] in the memory of this process: for a service of one process, and for tests.
 ///
-/// Clones share what is stored. It ends with the process, so a restart forgets every record, and two processes know
-/// nothing of each other's.
+/// Clones share the stored data. It is lost when the process ends, and separate processes do not share it.
 ///
 /// ```
 /// use tower_idempotency::MemoryBackend;
@@ -42,19 +41,19 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 /// # Bounds
 ///
 /// The number of entries (claims and records together) and the bytes of records are bounded, by default to 1,000,000
-/// and to 256 MiB. An entry takes about 120 bytes beside its record. When a bound is reached the oldest records leave
-/// before their time, *and with them the promise not to run their requests again*; choose the bounds so that the
-/// records of one retention fit. A claim in progress never leaves before its deadline. Where nothing but claims is
-/// left, a further claim is answered with [`Full`](crate::BackendErrorKind::Full).
+/// and to 256 MiB. An entry takes about 120 bytes beside its record. When a bound is reached, the oldest records are
+/// evicted before their expiry, *and their requests can run again*; choose the bounds so that the records of one
+/// retention fit. A claim in progress is never evicted before its deadline. If only claims are left, a further claim
+/// gets [`Full`](crate::BackendErrorKind::Full).
 ///
-/// A large store divides its bounds evenly among up to 64 parts, and its keys at random, so that a part can be full
-/// when the store is not quite. A record that is larger than the share of one part (8 MiB or more, or all of a smaller
-/// `max_bytes`) is answered with [`TooLarge`](crate::BackendErrorKind::TooLarge).
+/// A large store divides its bounds evenly among up to 64 parts, and its keys at random, so that one part can be full
+/// slightly before the whole store is. A record that is larger than the share of one part (8 MiB or more, or all of a
+/// smaller `max_bytes`) gets [`TooLarge`](crate::BackendErrorKind::TooLarge).
 ///
 /// # Expiry
 ///
-/// What has expired is gone at once for every caller. Its memory is freed bit by bit as further claims and records are
-/// stored, so that no caller ever waits for a clean-up; a store that nobody writes to keeps its memory.
+/// Expired entries disappear at once for all callers. Their memory is freed gradually as further claims and records are
+/// stored, so that no caller ever waits for a clean-up; a store without new writes keeps its memory.
 #[derive(Clone)]
 pub struct MemoryBackend {
     store: Arc<Store>,
@@ -71,7 +70,7 @@ impl MemoryBackend {
     ///
     /// # Panics
     ///
-    /// When a limit is zero: nothing could be stored.
+    /// If a limit is zero, as nothing could be stored.
     #[must_use]
     #[track_caller]
     pub fn with_limits(max_entries: usize, max_bytes: usize) -> Self {
@@ -80,7 +79,7 @@ impl MemoryBackend {
         Self { store: Arc::new(Store::new(Bounds { entries: max_entries, bytes: max_bytes })) }
     }
 
-    /// Number of claims and records in memory, those included that have expired but were not freed yet.
+    /// Number of claims and records in memory, including those that have expired but were not freed yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.store.sum(Shard::len)

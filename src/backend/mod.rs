@@ -49,7 +49,7 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 ///    absent key, exactly one is `Acquired`.
 /// 2. **Fenced**: `renew`, `complete` and `release` compare the token *inside* that step. A comparison made by the
 ///    client lets a stalled holder overwrite its successor.
-/// 3. **Expiring**: past its deadline a claim is as good as absent, and past its expiry a record is. Neither lives
+/// 3. **Expiring**: a claim past its deadline counts as absent, and so does a record past its expiry. Neither lives
 ///    longer or shorter because somebody looked at it. Expiry must not depend on clean-up having run.
 /// 4. **Final**: the bytes of a completed record never change until it expires or is removed.
 /// 5. **Exact**: different keys never share a value, and a record comes back byte for byte.
@@ -58,7 +58,7 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 /// 7. **Prompt for holders**: `renew`, `complete` and `release` do not queue behind claims. A crowd of duplicates must
 ///    not keep a holder from renewing its lease.
 ///
-/// Backends compare tokens, never fingerprints: they keep a fingerprint and hand it back.
+/// Backends compare tokens, never fingerprints: they store a fingerprint and return it.
 ///
 /// # What is to be stored
 ///
@@ -69,12 +69,12 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
 ///
 /// # Implementing
 ///
-/// Write each method as an `async fn`. The futures must be `Send`. The layer sets a
-/// [time-out](crate::IdempotencyLayer::backend_timeout) to each command and sends it again: a backend needs neither a
-/// time-out nor retries of its own. The suite in module `testing` (feature `test-util`) checks the laws.
+/// Write each method as an `async fn`. The futures must be `Send`. The layer applies a
+/// [timeout](crate::IdempotencyLayer::backend_timeout) to each command and sends it again, so a backend needs neither
+/// timeouts nor retries of its own. The suite in module `testing` (feature `test-util`) checks the laws.
 ///
-/// This one keeps them, for as long as its process lives; to be of use it would have to free what has expired. A
-/// [guide](crate#guides) makes a durable one.
+/// The following backend keeps the laws as long as its process lives; for real use it would have to free what has
+/// expired. A [guide](crate#guides) shows a durable one.
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex, time::Duration};
@@ -162,11 +162,11 @@ use crate::{BackendError, Fingerprint, Key, Record, Token};
     note = "implement `Backend`, or pass `MemoryBackend::new()`, `Arc<impl Backend>` or a `BoxBackend`"
 )]
 pub trait Backend: Send + Sync + 'static {
-    /// Claims `key` for the holder of `token`, for the length of `lease`, or says what is in its place.
+    /// Claims `key` for the holder of `token`, for the duration of `lease`, or returns what is stored in its place.
     ///
     /// # Errors
     ///
-    /// Any [`BackendError`]. The claim may have been written all the same.
+    /// Any [`BackendError`]. The claim may have been written nevertheless.
     fn claim(
         &self,
         key: &Key,
@@ -180,7 +180,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any [`BackendError`]. The deadline may have moved all the same.
+    /// Any [`BackendError`]. The deadline may have moved nevertheless.
     fn renew(
         &self,
         key: &Key,
@@ -188,15 +188,15 @@ pub trait Backend: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Ownership, BackendError>> + Send;
 
-    /// Stores `record` for the length of `retention` in place of the claim held by `token`.
+    /// Stores `record` for the duration of `retention` in place of the claim held by `token`.
     ///
-    /// `Held` means that a record completed by `token` is stored now, also when an earlier sending of this command stored
-    /// it: a token completes with one record, however often it is sent. An absent key is no obstacle: the claim may have
-    /// expired without a successor.
+    /// `Held` means that a record completed by `token` is stored now, even if an earlier attempt of this command stored
+    /// it: a token completes with one record, however often the command is sent. It also succeeds on an absent key, as
+    /// the claim may have expired without a successor.
     ///
     /// # Errors
     ///
-    /// Any [`BackendError`]. The record may have been stored all the same, except after
+    /// Any [`BackendError`]. The record may have been stored nevertheless, except after
     /// [`TooLarge`](crate::BackendErrorKind::TooLarge), which leaves the claim as it was.
     fn complete(
         &self,
@@ -210,7 +210,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any [`BackendError`]. The claim may be gone all the same.
+    /// Any [`BackendError`]. The claim may have been deleted nevertheless.
     fn release(&self, key: &Key, token: Token) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// What is stored under `key` now, if it has not expired. Changes nothing.
@@ -220,23 +220,23 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, BackendError>> + Send;
 
-    /// Deletes whatever is stored under `key`, and says whether something was: an operator's undo.
+    /// Deletes whatever is stored under `key`, and returns whether there was anything. This is meant for operators.
     ///
-    /// The next request with the key runs. A run whose claim is removed is not stopped: it finds out when it renews its
-    /// lease, and completes all the same if it ends before that and nobody has claimed the key.
+    /// The next request with the key runs. A run whose claim is removed is not stopped: it learns that when it renews
+    /// its lease. If it ends before that, and nobody has claimed the key, it still completes.
     ///
     /// # Errors
     ///
-    /// Any [`BackendError`]. The value may be gone all the same.
+    /// Any [`BackendError`]. The value may have been deleted nevertheless.
     fn remove(&self, key: &Key) -> impl Future<Output = Result<bool, BackendError>> + Send;
 
-    /// Whether what is stored lives in the memory of this process, so that a command costs no more than a look.
+    /// Whether this backend stores its data in the memory of this process, so that commands are cheap.
     ///
-    /// In front of any other backend, requests with one key that meet in a process share a claim: while one asks, the
-    /// others wait for its answer, and while a run of this process holds the key, they are told so without a command. A
-    /// claim that is [removed](Self::remove) is noticed by its holder at the next renewal.
+    /// With any other backend, requests with the same key that meet in one process share a claim: while one of them
+    /// asks, the others wait for its answer, and while a run of this process holds the key, they learn that without a
+    /// command. If a claim is [removed](Self::remove), its holder notices at the next renewal.
     ///
-    /// Default: `false`. A backend that wraps another hands on what that one says. The answer must never change.
+    /// Default: `false`. A backend that wraps another one should forward the call. The result must never change.
     fn is_local(&self) -> bool {
         false
     }
@@ -244,8 +244,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Waits until `key` is no longer in progress, or until `deadline` (on tokio's clock), and returns what is stored
     /// then.
     ///
-    /// Changes nothing, and holds nothing that another caller could need. The default polls [`get`](Self::get) with a
-    /// growing, jittered pause of 10 to 500 milliseconds; a backend that can notify should.
+    /// Changes nothing, and holds no resources that other callers need. The default polls [`get`](Self::get) with a
+    /// growing, jittered pause of 10 to 500 milliseconds; a backend that can send notifications should override it.
     ///
     /// # Errors
     ///
@@ -270,7 +270,7 @@ pub trait Backend: Send + Sync + 'static {
 /// The answer to [`Backend::claim`]: whether the caller may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// The key is claimed with the caller's token, by this command or an earlier sending of it.
+    /// The key is claimed with the caller's token, by this command or an earlier attempt of it.
     Acquired,
     /// Another token holds the key.
     InProgress {

@@ -16,29 +16,28 @@ use crate::{
 pub enum Processed {
     /// The handler ran, and its value is recorded.
     Executed(Bytes),
-    /// The handler ran, and said [`Run::release`](crate::Run::release): its value is not recorded, and the next
+    /// The handler ran, and called [`Run::release`](crate::Run::release): its value is not recorded, and the next
     /// delivery runs.
     Released(Bytes),
-    /// The handler ran, and whether its value is recorded is unknown: the backend did not answer in time. Sending goes
-    /// on in the background. If that fails too, the next delivery runs again.
+    /// The handler ran, but the backend did not answer in time, so it is unknown whether the value is recorded. The
+    /// layer keeps trying in the background. If that fails, too, the next delivery runs again.
     NotStored(Bytes),
-    /// The handler did not run, since it had before: this is the recorded value. Or it ran and lost its lease, and this
-    /// is what the run that took over has recorded. `None`: the value was not kept, as it was too large for the backend
-    /// or the handler said [`Run::keep_without_body`](crate::Run::keep_without_body).
+    /// The handler did not run, since it ran before: this is the recorded value. Or it ran and lost its lease, and this
+    /// is the value of the run that took over. `None`: the value was not kept, as it was too large for the backend or
+    /// the handler called [`Run::keep_without_body`](crate::Run::keep_without_body).
     Replayed(Option<Bytes>),
 }
 
-/// There is nothing to show for the message: its handler failed, or did not run.
+/// There is no result for the message: its handler failed, or did not run.
 #[derive(Debug)]
 #[must_use]
 #[non_exhaustive]
 pub enum RunError<E> {
-    /// The handler returned this error. Its key is given back as soon as the backend answers, unless it is to be kept.
+    /// The handler returned this error. Its key is released as soon as the backend answers, unless it must be kept.
     Failed(E),
     /// The handler did not run: another delivery of the message is being processed.
     InProgress,
-    /// The handler ran, but its lease was lost meanwhile, and no other run has recorded a value: another one may be on
-    /// its way.
+    /// The handler ran, but lost its lease, and no other run has recorded a value yet: one may be in progress.
     LeaseLost,
     /// The handler did not run: the backend did not answer, so nobody knows whether the message has been processed.
     BackendUnavailable(BackendError),

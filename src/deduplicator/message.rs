@@ -39,7 +39,7 @@ impl Message {
         Self { text: KeyText::of_value(key.as_ref()), hashed: false, fingerprint: Fingerprint::of("") }
     }
 
-    /// The message that says `payload`, known by its SHA-256 digest: two messages that say the same are one for the
+    /// The message with the content `payload`, identified by its SHA-256 digest: equal messages count as one for the
     /// whole [retention](super::Deduplicator::retention). Its key never equals that of a named message.
     pub fn of_payload(payload: impl AsRef<[u8]>) -> Self {
         let payload = payload.as_ref();
@@ -47,8 +47,8 @@ impl Message {
         Self { text, hashed: true, fingerprint: Fingerprint::of(payload) }
     }
 
-    /// The same message, which says `payload`. Where its key was used with another payload, or with none, it does not
-    /// run: [`RunError::Mismatch`](super::RunError::Mismatch).
+    /// The same message, with the content `payload`. If its key was used with another payload, or with none, it does
+    /// not run: [`RunError::Mismatch`](super::RunError::Mismatch).
     pub fn payload(self, payload: impl AsRef<[u8]>) -> Self {
         Self { fingerprint: Fingerprint::of(payload), ..self }
     }

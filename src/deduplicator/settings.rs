@@ -17,8 +17,8 @@ impl<B: Backend> Deduplicator<B> {
         Self { namespace: namespace.into(), ..self }.with(|_| {})
     }
 
-    /// How long a record lives, and with it the promise not to run its message again: at least as long as the queue may
-    /// deliver a message again, days rather than hours. Default: 24 hours.
+    /// How long a record lives, and with it the promise not to run its message again. It should be at least as long as
+    /// the queue may deliver a message again: days rather than hours. Default: 24 hours.
     ///
     /// # Panics
     ///
@@ -32,7 +32,7 @@ impl<B: Backend> Deduplicator<B> {
     /// How long a claim lives unless renewed: the time for which a crashed process blocks a message. Default: 30
     /// seconds.
     ///
-    /// Handlers may take longer: their lease is renewed every third of it.
+    /// Handlers may take longer: their lease is renewed after each third of its length.
     ///
     /// # Panics
     ///
@@ -44,7 +44,7 @@ impl<B: Backend> Deduplicator<B> {
         self.with(|terms| terms.lease = lease)
     }
 
-    /// How long a run is renewed. After that its lease ends, and the message may run again. Default: 1 hour.
+    /// How long a run can renew its lease. After that the lease ends, and the message may run again. Default: 1 hour.
     ///
     /// # Panics
     ///
@@ -66,10 +66,10 @@ impl<B: Backend> Deduplicator<B> {
         self.with(|terms| terms.backend_timeout = timeout)
     }
 
-    /// Lets a message that is being processed wait for that run, at most as long as `max`. Default: it gets
+    /// Lets a delivery of a message that is being processed wait for that run, for at most `max`. Default: it gets
     /// [`RunError::InProgress`](super::RunError::InProgress) at once.
     ///
-    /// When the first run gives its key back, one of those that wait runs, and the others wait for that one.
+    /// If the first run releases its key, one of the waiting deliveries runs, and the others wait for that one.
     ///
     /// # Panics
     ///
@@ -80,7 +80,7 @@ impl<B: Backend> Deduplicator<B> {
         self
     }
 
-    /// Rather refuses a message than processes it twice: a handler that fails or panics is final, with
+    /// Refuses a message rather than processing it twice: if a handler fails or panics, that is final, with
     /// [`RunError::OutcomeUnknown`](super::RunError::OutcomeUnknown) for later deliveries, and a process that dies
     /// leaves its message [in progress](super::RunError::InProgress) until the retention is over. Default: off.
     pub fn at_most_once(self) -> Self {

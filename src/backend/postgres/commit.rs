@@ -25,11 +25,11 @@ use crate::{
 const INQUIRY: Duration = Duration::from_secs(30);
 
 impl PostgresBackend {
-    /// Commits `transaction` together with the record of `response`: what the handler has written and what duplicates
-    /// will get become durable in one step, or neither does, whenever a process, a connection or the server dies.
+    /// Commits `transaction` together with the record of `response`: either the handler's writes and the response for
+    /// duplicates both become durable, or neither does, even if a process, a connection or the server dies.
     ///
-    /// This makes the *effect* unique, not only the run rare: of any number of runs of one key at most one commits, as
-    /// long as its record lives. The last thing that a handler does is to return what this returns:
+    /// This makes the *effect* unique, not only the run rare: of any number of runs with one key at most one commits,
+    /// as long as its record lives. It must be the last step of a handler, which returns its result:
     ///
     /// ```
     /// # #[cfg(feature = "axum")] mod handler {
@@ -51,32 +51,31 @@ impl PostgresBackend {
     /// # }
     /// ```
     ///
-    /// The transaction has to be one of a pool, to the database in which this backend has its table. While it is open it
-    /// holds a connection, so that a handler should begin it late, and the pool be as large as there are handlers that
-    /// write at the same time. Claims take connections from the pool that this backend was given: let handlers and
-    /// claims share it only if there are enough. Where a server falls silent in the middle of a COMMIT, sqlx keeps that
-    /// connection, and its place in the pool, until TCP gives it up.
+    /// The transaction must come from a pool, and belong to the database that contains the table of this backend. While
+    /// it is open it holds a connection, so a handler should begin it late, and the pool should have a connection for
+    /// each handler that writes at the same time. Claims take connections from the pool that this backend was given:
+    /// let handlers and claims share it only if it is large enough. If a server stops responding in the middle of a
+    /// COMMIT, sqlx keeps that connection, and its place in the pool, until TCP gives up.
     ///
     /// # What is recorded
     ///
-    /// What the layer would record: headers as its [`RecordPolicy`](crate::RecordPolicy) says, for as long as its
-    /// retention says, but whatever the status. A body above the layer's
-    /// [limit](crate::IdempotencyLayer::limits) or of unknown length is not kept: duplicates get 409,
-    /// [`NotKept`](crate::Rejection::NotKept). Layers between the handler and the idempotency layer see the response
-    /// later, so that what they change is not part of the record.
+    /// The same as the layer would record: headers according to its [`RecordPolicy`](crate::RecordPolicy), for its
+    /// retention, but whatever the status. A body above the layer's [limit](crate::IdempotencyLayer::limits) or of
+    /// unknown length is not kept: duplicates get 409, [`NotKept`](crate::Rejection::NotKept). Layers between the
+    /// handler and the idempotency layer see the response later, so their changes are not part of the record.
     ///
-    /// The record is written as it is, past backends that wrap this one to encrypt what they store.
+    /// The record is written unchanged, bypassing backends that wrap this one to encrypt records.
     ///
-    /// Once this has returned `Ok` the run has ended: neither a panic nor a further word of the handler changes anything.
+    /// Once this has returned `Ok`, the run has ended: neither a panic nor further calls on the run change anything.
     ///
     /// # Errors
     ///
-    /// [`CommitError`]. But for [`Unknown`](CommitError::Unknown) the transaction has been rolled back.
+    /// [`CommitError`]. Except for [`Unknown`](CommitError::Unknown), the transaction has been rolled back.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, the transaction may or may not have been committed, with its record. The key is in safe
-    /// hands either way.
+    /// If this future is dropped before its end, the transaction may or may not have been committed with its record.
+    /// The key is handled correctly in both cases.
     pub async fn commit<B>(
         &self,
         transaction: Transaction<'static, Postgres>,
@@ -92,8 +91,8 @@ impl PostgresBackend {
         self.commit_record(transaction, run, record).await.map(|()| response)
     }
 
-    /// Commits `transaction` together with `value`, for the handler of a message: what
-    /// [`commit`](Self::commit) is to that of a request.
+    /// Commits `transaction` together with `value`: the counterpart of [`commit`](Self::commit) for handlers of
+    /// messages.
     ///
     /// ```
     /// use tower_idempotency::{CommitError, Deduplicator, PostgresBackend, RunError, sqlx::{self, PgPool}};
@@ -118,7 +117,7 @@ impl PostgresBackend {
     ///
     /// # Errors
     ///
-    /// As those of [`commit`](Self::commit).
+    /// See [`commit`](Self::commit).
     pub async fn commit_value<V: AsRef<[u8]>>(
         &self,
         transaction: Transaction<'static, Postgres>,

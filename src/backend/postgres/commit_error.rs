@@ -7,23 +7,23 @@ use sqlx::Error as SqlxError;
 use super::failure::is_conflict;
 use crate::{BackendError, error::BoxError};
 
-/// Why [`PostgresBackend::commit`](super::PostgresBackend::commit) has not committed a transaction, or does not know
-/// whether it has. But for [`Unknown`](Self::Unknown) nothing of it has happened.
+/// Why [`PostgresBackend::commit`](super::PostgresBackend::commit) did not commit a transaction, or does not know
+/// whether it did. Except for [`Unknown`](Self::Unknown), the transaction was rolled back.
 ///
-/// A handler that answers it with a status that [gives the key back](crate::RecordPolicy), such as 503, does right in
-/// each of these cases: the next request with the key runs, or gets the record of the one that has.
+/// In all cases it is right for the handler to respond with a status that [releases the key](crate::RecordPolicy), such
+/// as 503: the next request with the key runs, or gets the record of the run that has committed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// Rolled back: another run has taken the key over, or somebody has removed it.
+    /// Rolled back: another run has taken over the key, or somebody has removed it.
     LeaseLost,
-    /// Rolled back: the server has given the transaction up for the sake of another one (serialization failure or
-    /// deadlock, SQLSTATE 40001 and 40P01). The handler may begin it again.
+    /// Rolled back: the server aborted the transaction because of another one (serialization failure or deadlock,
+    /// SQLSTATE 40001 and 40P01). The handler may begin it again.
     Conflict(SqlxError),
     /// Rolled back, for another reason: a deferred constraint, a broken connection, a response whose body fails.
     RolledBack(BoxError),
-    /// The connection broke while the server committed, and for half a minute nothing could be learned of what came of
-    /// it. Whichever it was, no second run can commit beside it.
+    /// The connection broke during the COMMIT, and for half a minute its outcome could not be found out. In either
+    /// case, no second run can commit as well.
     Unknown(BackendError),
 }
 

@@ -26,7 +26,7 @@ use crate::{BackendError, times};
 
 /// A [`Backend`](crate::Backend) in PostgreSQL: one run per key, over any number of processes.
 ///
-/// For PostgreSQL 9.5 and later, over the [`PgPool`] that the application has.
+/// For PostgreSQL 9.5 and later, through the application's [`PgPool`].
 ///
 /// ```no_run
 /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,30 +40,29 @@ use crate::{BackendError, times};
 /// # }
 /// ```
 ///
-/// A first request costs two statements, a replay or a conflict one, a renewal one. A duplicate writes nothing. Time is
-/// that of the server. Rows do not leave by themselves: let [`clean_up`](Self::clean_up) delete those that have expired,
-/// or call [`delete_expired`](Self::delete_expired).
+/// A first request costs two statements, a replay or a conflict one, a renewal one. A duplicate writes nothing. The
+/// server's clock applies. Expired rows are not deleted automatically: enable [`clean_up`](Self::clean_up), or call
+/// [`delete_expired`](Self::delete_expired).
 ///
-/// PostgreSQL must keep what it is told: after a failover to a replica that had not received the last writes, or after a
-/// crash with `synchronous_commit = off`, it has forgotten some of them, *and with them the promise not to run a request
-/// again*.
+/// PostgreSQL must not lose data: after a failover to a replica that had not received the last writes, or after a crash
+/// with `synchronous_commit = off`, some claims and records are lost, *and their requests can run again*.
 ///
 /// # Connections
 ///
-/// Claims and reads use the pool that is given. The commands of those who hold a claim have connections of their own, half
-/// as many and at least two, opened as they are needed: they must not queue behind a crowd of duplicates, or behind handlers
-/// that hold the pool's connections while they run. One further connection, for `LISTEN`, is opened when a request first
+/// Claims and reads use the given pool. The commands of claim holders have separate connections, half as many and at
+/// least two, opened as needed: they must not queue behind a crowd of duplicates, or behind handlers that hold the
+/// pool's connections while they run. One further connection, for `LISTEN`, is opened when a request first
 /// [waits](crate::IdempotencyLayer::wait).
 ///
-/// A claim that finds no free connection within the [time-out](Self::timeout) has failed, and its request is refused with
-/// 503. Where handlers hold connections for long, give the backend a pool of its own.
+/// If a claim finds no free connection within the [timeout](Self::timeout), it fails, and its request is refused with
+/// 503. If handlers hold connections for a long time, give the backend a separate pool.
 ///
-/// Before a pool hands a connection out it asks the server whether it still lives, unless
-/// [`test_before_acquire`](sqlx::postgres::PgPoolOptions::test_before_acquire) is off. That makes commands up to a third
-/// faster, and a connection that broke while it was idle then costs one more sending.
+/// Before a pool hands out a connection, it checks that the connection still works, unless
+/// [`test_before_acquire`](sqlx::postgres::PgPoolOptions::test_before_acquire) is off. Without that check commands are
+/// up to a third faster, but a connection that broke while idle costs one more attempt.
 ///
 /// A pooler that shares connections by transaction must support prepared statements, as `PgBouncer` does from 1.21 on.
-/// Behind a pooler waiting duplicates poll: a subscription on a connection that is shared would disturb its other users.
+/// Behind a pooler, waiting duplicates poll: a subscription on a shared connection would disturb its other users.
 ///
 /// # Errors
 ///
@@ -88,7 +87,7 @@ pub struct PostgresBackend {
 }
 
 impl PostgresBackend {
-    /// A backend over `pool`, which may be shared with the application. Connects to nothing yet.
+    /// A backend over `pool`, which may be shared with the application. It does not connect yet.
     ///
     /// # Panics
     ///
@@ -106,15 +105,15 @@ impl PostgresBackend {
         }
     }
 
-    /// The table of claims and records, with a schema or without: by default `idempotency`.
+    /// The table of claims and records, with or without a schema: by default `idempotency`.
     ///
-    /// The name stands for itself: upper case stays upper case. Backends with different tables share nothing. Those of
-    /// one service must have the same.
+    /// The name is quoted, so upper case is preserved. Backends with different tables share nothing. All nodes of a
+    /// service must use the same.
     ///
     /// # Panics
     ///
-    /// When `name` or its schema has other characters than ASCII letters, digits and `_`, begins with a digit, is empty,
-    /// or is longer than 63 bytes (52 for the table).
+    /// If `name` or its schema contains other characters than ASCII letters, digits and `_`, begins with a digit, is
+    /// empty, or is longer than 63 bytes (52 for the table).
     #[must_use]
     #[track_caller]
     pub fn table(mut self, name: &str) -> Self {
@@ -126,14 +125,14 @@ impl PostgresBackend {
         }
     }
 
-    /// How long a command may take, from the wait for a connection to its answer: by default one second.
+    /// How long a command may take, including the wait for a connection: by default one second.
     ///
-    /// It is for those who call this backend themselves, and for waiting. A layer sends a command again after half of its
+    /// This matters if you call this backend yourself, and for waiting. A layer sends a command again after half of its
     /// [`backend_timeout`](crate::IdempotencyLayer::backend_timeout), so that a lost reply is not a lost request.
     ///
     /// # Panics
     ///
-    /// When it is shorter than a millisecond or longer than 100 years.
+    /// If it is shorter than a millisecond or longer than 100 years.
     #[must_use]
     #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -141,7 +140,7 @@ impl PostgresBackend {
         self
     }
 
-    /// Deletes what has expired, every minute and 1,000 rows at a time, for as long as a clone of this backend exists.
+    /// Deletes expired rows every minute, 1,000 rows at a time, as long as a clone of this backend exists.
     ///
     /// # Panics
     ///
@@ -151,11 +150,11 @@ impl PostgresBackend {
         self.clean_up_by(1000, Duration::from_secs(60))
     }
 
-    /// Deletes what has expired, every `interval` and `batch` rows at a time, until nothing that has expired is left.
+    /// Deletes all expired rows every `interval`, `batch` rows at a time.
     ///
-    /// Each batch is a transaction of its own. Claims and records that have not expired are never deleted, nor are rows
-    /// waited for that somebody else is changing. Processes do not all do it at the same moment, and do not hinder each
-    /// other if they do.
+    /// Each batch is a separate transaction. Claims and records that have not expired are never deleted, and rows that
+    /// somebody else is changing are skipped. Processes do this at different times, and do not hinder each other if
+    /// they coincide.
     ///
     /// # Panics
     ///
@@ -176,19 +175,19 @@ impl PostgresBackend {
     ///
     /// # Errors
     ///
-    /// Any [`BackendError`]. The rows may have been deleted all the same.
+    /// Any [`BackendError`]. The rows may have been deleted nevertheless.
     pub async fn delete_expired(&self, batch: u32) -> Result<u64, BackendError> {
         clean_up::delete_expired(&self.claims, &self.statements, batch).await
     }
 
     /// Creates the table, unless it exists. Its schema must exist.
     ///
-    /// Processes may do so at the same time. The user needs the right to create tables, also where nothing is to be done;
-    /// where services do not have it, run [`migration`](Self::migration) by other means.
+    /// Several processes may call this at the same time. The user needs the right to create tables, even if the table
+    /// exists; if your services do not have it, run [`migration`](Self::migration) by other means.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](crate::BackendErrorKind::Unavailable) when the server refuses, or cannot be reached.
+    /// [`Unavailable`](crate::BackendErrorKind::Unavailable) if the server refuses, or cannot be reached.
     pub async fn migrate(&self) -> Result<(), BackendError> {
         raw_sql(&self.statements.migrate).execute(&self.claims).await.map(drop).map_err(backend_error)
     }
@@ -199,11 +198,12 @@ impl PostgresBackend {
         &self.statements.migrate
     }
 
-    /// Whether PostgreSQL answers, to claims and to those who hold one, within the time-out: for health checks.
+    /// Checks that PostgreSQL answers within the timeout, on the connections for claims and on those for holders: for
+    /// health checks.
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// The reason why it does not.
     pub async fn ping(&self) -> Result<(), BackendError> {
         ping(&self.claims, self.timeout).await?;
         ping(&self.owner, self.timeout).await

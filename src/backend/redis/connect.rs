@@ -21,14 +21,14 @@ const FORBIDDEN: [ErrorKind; 2] =
 impl RedisBackend {
     /// A backend over two connections to the server at `address`, such as `redis://:password@127.0.0.1:6379/0`.
     ///
-    /// A server that cannot be reached is no error: the service starts, answers with 503, and works as soon as Redis
-    /// does. This waits for it no longer than a time-out of one second.
+    /// It is not an error if the server cannot be reached: the service starts, responds with 503, and works as soon as
+    /// Redis does. This function waits for Redis for at most one second.
     ///
-    /// For `rediss://` turn on a TLS feature of the [`redis`] crate.
+    /// For `rediss://`, enable a TLS feature of the [`redis`] crate.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](crate::BackendErrorKind::Unavailable) when `address` is not one, or when the server refuses the
+    /// [`Unavailable`](crate::BackendErrorKind::Unavailable) if `address` is invalid, or the server refuses the
     /// credentials.
     pub async fn connect(address: impl IntoConnectionInfo) -> Result<Self, BackendError> {
         let client = Client::open(address).map_err(BackendError::unavailable)?;
@@ -64,8 +64,8 @@ impl RedisBackend {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](crate::BackendErrorKind::Unavailable) when the server refuses the credentials. As with
-    /// [`connect`](Self::connect) it is no error when none can be reached.
+    /// [`Unavailable`](crate::BackendErrorKind::Unavailable) if the server refuses the credentials. As with
+    /// [`connect`](Self::connect), it is not an error if no server can be reached.
     pub async fn connect_by<F>(locate: impl Fn() -> F + Send + Sync + 'static) -> Result<Self, BackendError>
     where
         F: Future<Output = RedisResult<Client>> + Send + 'static,
@@ -86,11 +86,11 @@ impl RedisBackend {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
-    /// Whether Redis answers on both connections, within the time-out: for health checks.
+    /// Checks that Redis answers on both connections within the timeout: for health checks.
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// The reason why it does not.
     pub async fn ping(&self) -> Result<(), BackendError> {
         let both = async {
             for connection in [&self.claims, &self.owner] {
@@ -105,16 +105,16 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         in_time(self.timeout, both).await
     }
 
-    /// What the server does when its memory is full (`maxmemory-policy`). `None`: it does not say, as managed servers do
-    /// not, and those whose ACL forbids `CONFIG`.
+    /// What the server does when its memory is full (`maxmemory-policy`). `None`: the server does not tell, like many
+    /// managed servers and those whose ACL forbids `CONFIG`.
     ///
-    /// Anything but `noeviction` means that it forgets claims and records then, *and with them the promise not to run
-    /// their requests again*; `volatile-ttl` forgets claims in progress first. [`connect`](RedisBackend::connect) warns
-    /// of it (feature `tracing`).
+    /// Anything but `noeviction` means that it evicts claims and records then, *and their requests can run again*;
+    /// `volatile-ttl` evicts claims in progress first. [`connect`](RedisBackend::connect) warns about it (feature
+    /// `tracing`).
     ///
     /// # Errors
     ///
-    /// Why the server does not answer.
+    /// The reason why the server does not answer.
     pub async fn eviction_policy(&self) -> Result<Option<String>, BackendError> {
         let answer = async {
             let mut get = cmd("CONFIG");

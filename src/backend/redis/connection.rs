@@ -6,29 +6,29 @@ use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Value, aio::Connect
 
 use super::link::{Line, Link, Locate};
 
-/// One multiplexed connection to a Redis server, which is made anew after a failure.
+/// One multiplexed connection to a Redis server, which reconnects after a failure.
 ///
-/// Clones share the connection. It is opened when the first command is sent, and anew
+/// Clones share the connection. It is opened when the first command is sent, and reopened
 ///
 /// - when a command finds it broken,
 /// - when the server has become a replica (`READONLY`): after a failover,
 /// - when a command is to be sent while an earlier one has waited for a second and nothing has been answered since.
 ///
-/// The command that finds out fails. The next ones wait for the new connection, at most one attempt of two seconds, and
-/// where the attempt fails they get its error. Attempts begin at least 50 milliseconds apart. No command is sent twice, and
-/// none has a time-out here: [`RedisBackend`](super::RedisBackend) has one.
+/// The command that detects this fails. The next ones wait for the new connection, for at most one attempt of two
+/// seconds, and get its error if the attempt fails. Attempts begin at least 50 milliseconds apart. No command is sent
+/// twice, and there is no timeout here: [`RedisBackend`](super::RedisBackend) has one.
 ///
-/// Sockets get `TCP_NODELAY` and, unless they have them, keep-alive and, on Linux, a `TCP_USER_TIMEOUT` of five seconds. A
-/// linger time is not taken over, unless it is for TLS.
+/// Sockets get `TCP_NODELAY` and, unless they have them, keep-alive and, on Linux, a `TCP_USER_TIMEOUT` of five
+/// seconds. A linger time is not used, except with TLS.
 ///
-/// Commands that are sent at the same time are written together, but over TLS and Unix sockets.
+/// Commands that are sent at the same time are written together, except over TLS and Unix sockets.
 #[derive(Clone)]
 pub struct RedisConnection(Arc<Link>);
 
 impl RedisConnection {
     /// A connection to the server that `locate` names, which is asked before each attempt to connect.
     ///
-    /// So it follows a master that Sentinel has moved, and a password that changes. Nothing is opened yet.
+    /// So it follows a master that Sentinel has moved, or a changed password. It does not connect yet.
     #[must_use]
     pub fn new<F>(locate: impl Fn() -> F + Send + Sync + 'static) -> Self
     where

@@ -44,20 +44,19 @@ use crate::times;
 /// hexadecimal digits of the [`Key`](crate::Key); values begin with `IDMP1`, then `P` (in progress) or `C` (completed).
 /// All of them expire by themselves.
 ///
-/// Redis must keep what it is told: with a `maxmemory-policy` other than `noeviction`, with a failover that loses the
-/// last writes, or after a restart without `appendonly`, it forgets, *and with it the promise not to run a request
-/// again*.
+/// Redis must not lose data: with a `maxmemory-policy` other than `noeviction`, after a failover that loses the last
+/// writes, or after a restart without `appendonly`, it loses claims and records, *and their requests can run again*.
 ///
 /// # Connections
 ///
-/// There are two: one for claims and reads, and one for the commands of those who hold a claim, which must not queue
-/// behind a crowd of duplicates. A third, for a subscription, is opened when a request first
-/// [waits](crate::IdempotencyLayer::wait). A command that is not answered within the [time-out](Self::timeout) has
-/// failed; the layer sends it once more, with the same token.
+/// There are two: one for claims and reads, and one for the commands of claim holders, which must not queue behind a
+/// crowd of duplicates. A third, for a subscription, is opened when a request first
+/// [waits](crate::IdempotencyLayer::wait). A command that is not answered within the [timeout](Self::timeout) fails;
+/// the layer sends it once more, with the same token.
 ///
-/// For TLS turn on a TLS feature of the [`redis`] crate and use `rediss://`. For Sentinel let
-/// [`connect_by`](RedisBackend::connect_by) ask for the master. For Redis Cluster (feature `cluster-async` of [`redis`])
-/// make two connections:
+/// For TLS, enable a TLS feature of the [`redis`] crate and use `rediss://`. For Sentinel, let
+/// [`connect_by`](RedisBackend::connect_by) ask for the master. For Redis Cluster (feature `cluster-async` of
+/// [`redis`]) create two connections:
 ///
 /// ```no_run
 /// # async fn start() -> redis::RedisResult<()> {
@@ -96,11 +95,11 @@ pub struct RedisBackend<C = RedisConnection> {
 }
 
 impl<C> RedisBackend<C> {
-    /// A backend over two connections of any kind: one for claims and reads, and one for the commands of those who hold a
-    /// claim. They must not share a socket, as clones of one connection do: a crowd of duplicates on it would keep holders
+    /// A backend over two connections of any kind: one for claims and reads, and one for the commands of claim holders.
+    /// They must not share a socket, as clones of one connection do: a crowd of duplicates on it would keep holders
     /// from renewing their leases.
     ///
-    /// Waiting duplicates poll until [`wake_by`](Self::wake_by) says how to do better.
+    /// Waiting duplicates poll, unless [`wake_by`](Self::wake_by) is set.
     #[must_use]
     pub fn new(claims: C, owner: C) -> Self {
         Self {
@@ -114,7 +113,7 @@ impl<C> RedisBackend<C> {
         }
     }
 
-    /// What the names of all keys begin with: by default `idempotency:`.
+    /// The prefix of all key names: by default `idempotency:`.
     ///
     /// Backends with different prefixes share nothing. Those of one service must have the same.
     #[must_use]
@@ -124,12 +123,12 @@ impl<C> RedisBackend<C> {
         self.listen_by(locate)
     }
 
-    /// Lets waiting duplicates be told at once when a run has ended, in whichever process: by messages on one channel, the
-    /// prefix and `done`, over one connection that `client` opens when a request first waits.
+    /// Notifies waiting duplicates at once when a run has ended in any process, with messages on one channel (the
+    /// prefix and `done`), over one connection that `client` opens when a request first waits.
     ///
-    /// [`connect`](RedisBackend::connect) turns this on. Without it waiters poll, with growing pauses of up to 500
-    /// milliseconds, and so they do while the connection is down. All processes of a service should do the same: those
-    /// without it send no messages. In Redis Cluster `client` may be that of any node.
+    /// [`connect`](RedisBackend::connect) sets this. Without it, and while the connection is down, waiting duplicates
+    /// poll with growing pauses of up to 500 milliseconds. All processes of a service should use the same setting:
+    /// those without it send no messages. In Redis Cluster, `client` may be that of any node.
     #[must_use]
     pub fn wake_by(self, client: Client) -> Self {
         self.listen_by(Some(Arc::new(move || Box::pin(ready(Ok(client.clone()))))))
@@ -143,14 +142,14 @@ impl<C> RedisBackend<C> {
         self
     }
 
-    /// How long a command may take, from its sending to its answer: by default one second.
+    /// How long a command may take until it is answered: by default one second.
     ///
-    /// It is for those who call this backend themselves, and for waiting. A layer sends a command again after half of its
+    /// This matters if you call this backend yourself, and for waiting. A layer sends a command again after half of its
     /// [`backend_timeout`](crate::IdempotencyLayer::backend_timeout), so that a lost reply is not a lost request.
     ///
     /// # Panics
     ///
-    /// When it is shorter than a millisecond or longer than 100 years.
+    /// If it is shorter than a millisecond or longer than 100 years.
     #[must_use]
     #[track_caller]
     pub fn timeout(mut self, timeout: Duration) -> Self {
