@@ -25,15 +25,20 @@ pub(crate) async fn backend_over(server: &Server, name: &str) -> Store {
     backend_at(&server.url(), name).await
 }
 
-/// A backend over the shared server, which knows the scripts then: they go by their hashes, and each is sent once.
+/// A backend over the shared server, for tests that count or choose commands.
 pub(crate) async fn backend_behind(proxy: &Proxy, name: &str) -> Store {
-    let beside = backend_over(&SHARED, &fresh_name()).await;
-    let (completed, released) = (Key::new("", "completed"), Key::new("", "released"));
-    let token = claim(&beside, completed).await;
-    complete(&beside, completed, token).await;
-    assert_eq!(beside.renew(&completed, token, LONG).await.unwrap(), Ownership::Lost);
-    beside.release(&released, token).await.unwrap();
+    teach_scripts(&SHARED).await;
     backend_at(&proxy.url(), name).await
+}
+
+/// Sends a server the scripts of owners, so that from now on they go by their hashes, and each is sent once.
+pub(crate) async fn teach_scripts(server: &Server) {
+    let backend = backend_over(server, &fresh_name()).await;
+    let key = Key::new("", "order-1");
+    let token = claim(&backend, key).await;
+    complete(&backend, key, token).await;
+    assert_eq!(backend.renew(&key, token, LONG).await.unwrap(), Ownership::Lost);
+    backend.release(&key, token).await.unwrap();
 }
 
 /// After these a command is sent once more for the same request. A connection that falls silent is replaced first.
