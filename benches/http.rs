@@ -5,8 +5,7 @@
 //! cargo bench --bench http --features redis
 //! ```
 
-// A bench needs less of a server than the tests do.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a bench needs less of a server than the tests do")]
 #[path = "../tests/redis/support/server.rs"]
 mod server;
 #[path = "../tests/servers/supervisor.rs"]

@@ -6,8 +6,7 @@
 //! cargo bench --bench postgres --features postgres
 //! ```
 
-// A bench needs less of a server than the tests do.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a bench needs less of a server than the tests do")]
 #[path = "../tests/postgres/support/server.rs"]
 mod server;
 #[path = "../tests/servers/supervisor.rs"]

@@ -14,7 +14,7 @@ mod journal;
 mod node;
 mod report;
 mod shop;
-#[allow(unreachable_pub)] // as the guide shows it, where it is a library
+#[allow(unreachable_pub, reason = "as the guide shows it, where it is a library")]
 #[path = "../custom_backend/sqlite.rs"]
 mod sqlite;
 mod supervisor;

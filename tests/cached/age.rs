@@ -42,9 +42,7 @@ async fn the_age_counts_from_the_sending_of_what_found_the_record() {
     let node = Node::of(&shared);
     shared.inner().complete(&key(), Token::random(), &paid, DAY).await.map(drop).unwrap();
 
-    let reply = shared.hold_reply(Command::Claim);
-    let claim = node.begin_claim();
-    reply.arrived().await;
+    let (reply, claim) = node.hold_claim().await;
     advance(MAX_AGE - MOMENT).await;
     reply.open();
     assert_eq!(claim.await.unwrap(), completed(&paid));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tower_idempotency::{
-    Backend, CachedBackend, Claim, Fingerprint, Key, MemoryBackend, Ownership, Record, Token, testing::FaultyBackend,
+    Backend, CachedBackend, Claim, Fingerprint, Key, MemoryBackend, Ownership, Record, Token,
+    testing::{Command, FaultyBackend, Held},
 };
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
@@ -81,9 +82,12 @@ impl Node {
         (claim, self.shared.log().len() - before)
     }
 
-    pub(crate) fn begin_claim(&self) -> JoinHandle<Claim> {
-        let node = self.clone();
-        tokio::spawn(async move { node.claim(key()).await })
+    /// Sends a claim, whose answer is on its way until it is let go on.
+    pub(crate) async fn hold_claim(&self) -> (Held, JoinHandle<Claim>) {
+        let (node, reply) = (self.clone(), self.shared.hold_reply(Command::Claim));
+        let claim = tokio::spawn(async move { node.claim(key()).await });
+        reply.arrived().await;
+        (reply, claim)
     }
 }
 

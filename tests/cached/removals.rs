@@ -63,9 +63,7 @@ async fn a_record_that_was_on_its_way_is_not_kept_after_a_removal() {
     let (shared, paid) = (shared(), record("paid"));
     let node = Node::of(&shared);
     Node::of(&shared).run(key(), &paid, DAY).await;
-    let reply = shared.hold_reply(Command::Claim);
-    let claim = node.begin_claim();
-    reply.arrived().await;
+    let (reply, claim) = node.hold_claim().await;
     assert!(node.cached.remove(&key()).await.unwrap());
     reply.open();
     assert_eq!(claim.await.unwrap(), completed(&paid), "it was there when it was asked for");
@@ -84,9 +82,7 @@ async fn a_record_that_is_read_while_it_is_being_removed_is_not_kept() {
             async move { node.cached.remove(&key()).await.unwrap() }
         });
         removal.arrived().await;
-        let reply = shared.hold_reply(Command::Claim);
-        let claim = node.begin_claim();
-        reply.arrived().await;
+        let (reply, claim) = node.hold_claim().await;
         if late {
             removal.open();
             assert!(removing.await.unwrap());
@@ -108,13 +104,9 @@ async fn a_claim_that_is_acquired_shows_that_a_copy_is_out_of_date() {
     let shared = shared();
     let node = Node::of(&shared);
     Node::of(&shared).run(key(), &record("old"), DAY).await;
-    let old = shared.hold_reply(Command::Claim);
-    let first = node.begin_claim();
-    old.arrived().await;
+    let (old, first) = node.hold_claim().await;
     shared.inner().remove(&key()).await.unwrap();
-    let acquired = shared.hold_reply(Command::Claim);
-    let second = node.begin_claim();
-    acquired.arrived().await;
+    let (acquired, second) = node.hold_claim().await;
 
     old.open();
     assert_eq!(first.await.unwrap(), completed(&record("old")));
@@ -153,9 +145,7 @@ async fn a_removal_counts_however_many_follow() {
     let (shared, paid) = (shared(), record("paid"));
     let node = Node::bounded(&shared, MemoryBackend::with_limits(100, 100_000));
     Node::of(&shared).run(key(), &paid, DAY).await;
-    let reply = shared.hold_reply(Command::Claim);
-    let claim = node.begin_claim();
-    reply.arrived().await;
+    let (reply, claim) = node.hold_claim().await;
     assert!(node.cached.remove(&key()).await.unwrap());
     for number in 0..100 {
         node.cached.remove(&Key::from_bytes([number; Key::LEN])).await.unwrap();
@@ -184,9 +174,7 @@ async fn what_is_completed_here_displaces_an_older_record() {
     let shared = shared();
     let node = Node::of(&shared);
     Node::of(&shared).run(key(), &record("old"), DAY).await;
-    let reply = shared.hold_reply(Command::Claim);
-    let claim = node.begin_claim();
-    reply.arrived().await;
+    let (reply, claim) = node.hold_claim().await;
     shared.inner().remove(&key()).await.unwrap();
     let token = node.acquire(key()).await;
     reply.open();
@@ -202,9 +190,7 @@ async fn an_answer_that_is_late_does_not_displace_what_was_completed_here() {
     let shared = shared();
     let node = Node::of(&shared);
     Node::of(&shared).run(key(), &record("old"), DAY).await;
-    let reply = shared.hold_reply(Command::Claim);
-    let claim = node.begin_claim();
-    reply.arrived().await;
+    let (reply, claim) = node.hold_claim().await;
     shared.inner().remove(&key()).await.unwrap();
     let token = node.acquire(key()).await;
     assert_eq!(node.complete(key(), token, &record("new"), DAY).await, Ownership::Held);

@@ -1,6 +1,6 @@
 //! Where a request and a reply end in the three protocols that are spoken here, and which step a request is of.
 
-use std::{collections::HashMap, future::pending, io, sync::LazyLock};
+use std::{future::pending, io, sync::LazyLock};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    postgres_messages::{read_rest, read_until},
+    postgres_messages::{Prepared, read_rest, read_until},
     resp::{Command, read_reply},
 };
 
@@ -41,14 +41,14 @@ type Reader = BufReader<OwnedReadHalf>;
 pub(crate) struct Requests {
     dialect: Dialect,
     from: Reader,
-    /// The statements of a connection to PostgreSQL, by their names.
-    prepared: HashMap<String, String>,
+    /// Those of a connection to PostgreSQL.
+    prepared: Prepared,
     begun: bool,
 }
 
 impl Requests {
     pub(crate) fn new(dialect: Dialect, from: OwnedReadHalf) -> Self {
-        Self { dialect, from: BufReader::new(from), prepared: HashMap::new(), begun: false }
+        Self { dialect, from: BufReader::new(from), prepared: Prepared::default(), begun: false }
     }
 
     /// The next one. `None`: the sender has left.
@@ -78,9 +78,7 @@ impl Requests {
             return Ok(Request { bytes: read_rest(&mut self.from, Vec::new()).await?, step: None });
         }
         let messages = read_until(&mut self.from, b"SQX").await?;
-        self.prepared.extend(messages.prepared());
-        let statement = messages.executed().and_then(|name| self.prepared.get(&name));
-        let step = statement.and_then(|statement| step_of_statement(statement));
+        let step = self.prepared.statement(&messages).and_then(|statement| step_of_statement(&statement));
         Ok(Request { step, bytes: messages.bytes })
     }
 }

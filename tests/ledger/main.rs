@@ -12,6 +12,8 @@ mod audit;
 mod client;
 mod field;
 mod figures;
+#[path = "../postgres/support/messages.rs"]
+mod messages;
 mod process;
 mod proxy;
 #[allow(dead_code, reason = "these tests need less of a server than its own")]

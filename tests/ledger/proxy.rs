@@ -1,9 +1,9 @@
 //! A proxy between one process and the server, which knows the steps of a run by the statements that pass, and strikes.
 
-use std::{collections::HashMap, io, process::Command, sync::Arc, time::Duration};
+use std::{io, process::Command, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy, sink},
+    io::{AsyncWriteExt, copy, sink},
     net::{TcpListener, TcpStream},
     select,
     task::spawn_blocking,
@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     LEASE,
     field::Field,
+    messages::{Messages, Prepared, read_one, read_rest, read_until},
     process::Process,
     server::Server,
     step::{Blow, Moment, Point, Step},
@@ -46,8 +47,7 @@ struct Connection {
     server: TcpStream,
     /// The process of the server that serves this connection.
     server_process: u32,
-    /// The statements that were prepared, by name.
-    prepared: HashMap<String, String>,
+    prepared: Prepared,
     targets: Targets,
 }
 
@@ -56,20 +56,21 @@ impl Connection {
         let mut server = TcpStream::connect(("127.0.0.1", targets.server.port())).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        let mut server_process = 0;
         // The first message has no type.
-        let startup = read_body(&mut client).await?;
-        server.write_all(&with_length(&startup)).await?;
+        let startup = read_rest(&mut client, Vec::new()).await?;
+        server.write_all(&startup).await?;
+        let mut server_process = 0;
+        // One by one: a server that is not up says why, and closes.
         loop {
-            let message = Message::read(&mut server).await?;
-            client.write_all(&message.bytes()).await?;
-            match message.kind {
-                b'K' => server_process = u32::from_be_bytes(message.body[..4].try_into().unwrap()),
+            let message = read_one(&mut server).await?.bytes;
+            client.write_all(&message).await?;
+            match message[0] {
+                b'K' => server_process = u32::from_be_bytes(message[5..9].try_into().unwrap()),
                 b'Z' => break,
                 _ => {}
             }
         }
-        Ok(Self { client, server, server_process, prepared: HashMap::new(), targets })
+        Ok(Self { client, server, server_process, prepared: Prepared::default(), targets })
     }
 
     /// Until one side closes, or the connection is struck.
@@ -79,12 +80,12 @@ impl Connection {
             select! {
                 // What nobody has asked for: notices.
                 _ = self.server.peek(&mut reply) => {
-                    let message = Message::read(&mut self.server).await?;
-                    self.client.write_all(&message.bytes()).await?;
+                    let message = read_one(&mut self.server).await?;
+                    self.client.write_all(&message.bytes).await?;
                 }
                 _ = self.client.peek(&mut request) => {
                     let request = read_until(&mut self.client, b"SQX").await?;
-                    let step = self.statement(&request).and_then(|statement| Step::of(&statement));
+                    let step = self.prepared.statement(&request).and_then(|statement| Step::of(&statement));
                     if let Some(blow) = self.pass(&request, step).await? {
                         return self.deal(blow).await;
                     }
@@ -94,11 +95,11 @@ impl Connection {
     }
 
     /// Passes a request and its reply, up to the moment at which a blow falls.
-    async fn pass(&mut self, request: &[Message], step: Option<Step>) -> io::Result<Option<Blow>> {
+    async fn pass(&mut self, request: &Messages, step: Option<Step>) -> io::Result<Option<Blow>> {
         if let Some(blow) = self.blow(Moment::Before, step).await {
             return Ok(Some(blow));
         }
-        send(&mut self.server, request).await?;
+        self.server.write_all(&request.bytes).await?;
         if let Some(blow) = self.blow(Moment::During, step).await {
             return Ok(Some(blow));
         }
@@ -106,7 +107,7 @@ impl Connection {
         if let Some(blow) = self.blow(Moment::After, step).await {
             return Ok(Some(blow));
         }
-        send(&mut self.client, &reply).await?;
+        self.client.write_all(&reply.bytes).await?;
         Ok(None)
     }
 
@@ -143,75 +144,10 @@ impl Connection {
         }
         Ok(())
     }
-
-    /// The text of the statement that `request` executes.
-    fn statement(&mut self, request: &[Message]) -> Option<String> {
-        for message in request.iter().filter(|message| message.kind == b'P') {
-            let (name, statement) = (message.text(0)?, message.text(1)?);
-            self.prepared.insert(name, statement);
-        }
-        request.iter().find_map(|message| match message.kind {
-            b'Q' => message.text(0),
-            b'B' => self.prepared.get(&message.text(1)?).cloned(),
-            _ => None,
-        })
-    }
 }
 
 /// Its connection is open, so that the id is still its own.
 fn kill(process: u32) {
     let killed = Command::new("kill").args(["-s", "KILL", &process.to_string()]).status().unwrap();
     assert!(killed.success(), "a process of the server cannot be killed");
-}
-
-/// A message with a type.
-struct Message {
-    kind: u8,
-    body: Vec<u8>,
-}
-
-impl Message {
-    async fn read(from: &mut TcpStream) -> io::Result<Self> {
-        Ok(Self { kind: from.read_u8().await?, body: read_body(from).await? })
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        [vec![self.kind], with_length(&self.body)].concat()
-    }
-
-    /// The text before the zero byte of this number.
-    fn text(&self, number: usize) -> Option<String> {
-        let text = self.body.split(|&byte| byte == 0).nth(number)?;
-        Some(String::from_utf8_lossy(text).into_owned())
-    }
-}
-
-/// Reads messages up to the first that has one of the types `last`.
-async fn read_until(from: &mut TcpStream, last: &[u8]) -> io::Result<Vec<Message>> {
-    let mut messages = Vec::new();
-    loop {
-        let message = Message::read(from).await?;
-        let ends = last.contains(&message.kind);
-        messages.push(message);
-        if ends {
-            return Ok(messages);
-        }
-    }
-}
-
-async fn send(to: &mut TcpStream, messages: &[Message]) -> io::Result<()> {
-    let bytes: Vec<_> = messages.iter().flat_map(Message::bytes).collect();
-    to.write_all(&bytes).await
-}
-
-async fn read_body(from: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let length = from.read_u32().await?;
-    let mut body = vec![0; length as usize - 4];
-    from.read_exact(&mut body).await?;
-    Ok(body)
-}
-
-fn with_length(body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 4).unwrap();
-    [&length.to_be_bytes()[..], body].concat()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     behaviour::support::{Handler, until},
     stores::crashes::{assert_that_a_standstill_leaves_keys_free, layer_over},
-    support::{Application, Server},
+    support::{Application, Server, store::teach_scripts},
 };
 
 /// What a server that keeps nothing forgets, its clients may run again. Even so, no run is left half-owned.
@@ -30,8 +30,7 @@ async fn a_server_that_stands_still_refuses_in_time_and_keys_are_free_afterwards
     let (server, handler) = (Server::start(&[]), Handler::payments());
     let node = Application::start(&handler, layer_over(&server).await).await;
     node.pay("order").await.assert_is_first_of(1);
-    // So that the server knows the script by which keys are given back.
-    Application::failing(&Handler::payments(), layer_over(&server).await).await.pay("failure").await;
+    teach_scripts(&server).await;
 
     server.pause();
     assert_that_a_standstill_leaves_keys_free(&node, &handler, KEYS, async || server.resume()).await;

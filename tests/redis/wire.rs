@@ -7,16 +7,13 @@ use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
 use crate::{
     behaviour::support::{Client, Counting, Handler, request, serve, until},
-    support::{Fate, Proxy, SHARED, backend_at, fresh_name, order},
+    support::{Fate, Proxy, SHARED, fresh_name, order, store::backend_behind},
 };
 
-/// A backend behind a proxy that counts, after a first run, so that the server knows the scripts.
+/// A backend behind a proxy that counts.
 async fn counted() -> (BoxBackend, Arc<Proxy>) {
     let proxy = Arc::new(Proxy::start(&SHARED, |_| Fate::Pass).await);
-    let backend = BoxBackend::new(backend_at(&proxy.url(), &fresh_name()).await);
-    let server = serve(Handler::payments().router().layer(IdempotencyLayer::new(backend.clone()))).await;
-    Client::http1(server).ask(order("first")).await.assert_is_first_of(1);
-    (backend, proxy)
+    (BoxBackend::new(backend_behind(&proxy, &fresh_name()).await), proxy)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

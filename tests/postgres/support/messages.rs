@@ -1,10 +1,11 @@
 //! As much of PostgreSQL's wire protocol as a proxy has to know: where a message ends, and which statement it executes.
 
-use std::io;
+use std::{collections::HashMap, io, mem};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Messages of one side, with the place at which each begins.
+#[derive(Default)]
 pub(crate) struct Messages {
     pub(crate) bytes: Vec<u8>,
     starts: Vec<usize>,
@@ -20,34 +21,43 @@ impl Messages {
         self.starts.iter().copied().filter(move |&start| self.bytes[start] == kind).map(text)
     }
 
-    /// The names and texts of the statements that are prepared.
-    pub(crate) fn prepared(&self) -> Vec<(String, String)> {
-        self.of(b'P').filter_map(|mut parts| Some((parts.next()?, parts.next()?))).collect()
+    /// Reads the next message behind the others, and returns its type.
+    async fn read(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<u8> {
+        let kind = from.read_u8().await?;
+        self.starts.push(self.bytes.len());
+        self.bytes.push(kind);
+        self.bytes = read_rest(from, mem::take(&mut self.bytes)).await?;
+        Ok(kind)
     }
+}
 
-    /// The text of a query that is not prepared, as BEGIN and COMMIT are not.
-    pub(crate) fn simple(&self) -> Option<String> {
-        self.of(b'Q').next()?.next()
-    }
+/// The statements that a connection has prepared, by their names.
+#[derive(Default)]
+pub(crate) struct Prepared(HashMap<String, String>);
 
-    /// The name of the statement that is executed.
-    pub(crate) fn executed(&self) -> Option<String> {
-        self.of(b'B').next()?.nth(1)
+impl Prepared {
+    /// The text of the statement that `request` executes, be it one that is not prepared, as BEGIN and COMMIT are not.
+    pub(crate) fn statement(&mut self, request: &Messages) -> Option<String> {
+        let prepared = request.of(b'P').filter_map(|mut parts| Some((parts.next()?, parts.next()?)));
+        self.0.extend(prepared);
+        let executed = request.of(b'B').next().and_then(|mut parts| parts.nth(1));
+        let statement = executed.and_then(|name| self.0.get(&name).cloned());
+        statement.or_else(|| request.of(b'Q').next()?.next())
     }
+}
+
+/// Reads one message, of which the first byte is its type.
+#[allow(dead_code, reason = "tests/ledger does")]
+pub(crate) async fn read_one(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Messages> {
+    let mut messages = Messages::default();
+    messages.read(from).await.map(|_| messages)
 }
 
 /// Reads messages up to the first that has one of the types `last`.
 pub(crate) async fn read_until(from: &mut (impl AsyncRead + Unpin), last: &[u8]) -> io::Result<Messages> {
-    let mut messages = Messages { bytes: Vec::new(), starts: Vec::new() };
-    loop {
-        let start = messages.bytes.len();
-        messages.starts.push(start);
-        messages.bytes.push(from.read_u8().await?);
-        messages.bytes = read_rest(from, messages.bytes).await?;
-        if last.contains(&messages.bytes[start]) {
-            return Ok(messages);
-        }
-    }
+    let mut messages = Messages::default();
+    while !last.contains(&messages.read(from).await?) {}
+    Ok(messages)
 }
 
 /// Reads a length, and so many bytes with it.

@@ -1,7 +1,6 @@
 //! A proxy in front of a server, for what a network does to statements and replies.
 
 use std::{
-    collections::HashMap,
     io,
     sync::{Arc, Mutex},
     time::Duration,
@@ -18,7 +17,7 @@ use tower_idempotency::sqlx::{
 };
 
 use super::{
-    messages::{read_rest, read_until},
+    messages::{Prepared, read_rest, read_until},
     server::{Server, address_at},
 };
 
@@ -98,12 +97,10 @@ async fn relay(mut client: TcpStream, server: u16, seen: &Mutex<Vec<String>>, pl
     let startup = read_rest(&mut client, Vec::new()).await?;
     server.write_all(&startup).await?;
     client.write_all(&read_until(&mut server, b"Z").await?.bytes).await?;
-    let mut prepared = HashMap::new();
+    let mut prepared = Prepared::default();
     loop {
         let request = read_until(&mut client, b"SQX").await?;
-        prepared.extend(request.prepared());
-        let statement = request.executed().and_then(|name| prepared.get(&name).cloned()).or_else(|| request.simple());
-        let fate = statement.map(|statement: String| {
+        let fate = prepared.statement(&request).map(|statement| {
             let fate = plan(&statement);
             seen.lock().unwrap().push(statement);
             fate

@@ -1,6 +1,6 @@
 //! What `tests/stores/` has to know of Redis.
 
-use redis::aio::PubSub;
+use redis::{Script, aio::PubSub};
 use tokio_stream::StreamExt;
 use tower_idempotency::{Backend, Key, Ownership, RedisBackend};
 
@@ -25,15 +25,20 @@ pub(crate) async fn backend_over(server: &Server, name: &str) -> Store {
     backend_at(&server.url(), name).await
 }
 
-/// A backend over the shared server, which knows the scripts then, so that each of them is sent once.
+/// A backend over the shared server, for tests that count or choose commands.
 pub(crate) async fn backend_behind(proxy: &Proxy, name: &str) -> Store {
-    let beside = backend_over(&SHARED, &fresh_name()).await;
-    let (completed, released) = (Key::new("", "completed"), Key::new("", "released"));
-    let token = claim(&beside, completed).await;
-    complete(&beside, completed, token).await;
-    assert_eq!(beside.renew(&completed, token, LONG).await.unwrap(), Ownership::Lost);
-    beside.release(&released, token).await.unwrap();
+    teach_scripts(&SHARED).await;
     backend_at(&proxy.url(), name).await
+}
+
+/// Sends a server the scripts of owners, so that from now on they go by their hashes, and each is sent once.
+pub(crate) async fn teach_scripts(server: &Server) {
+    let backend = backend_over(server, &fresh_name()).await;
+    let key = Key::new("", "order-1");
+    let token = claim(&backend, key).await;
+    complete(&backend, key, token).await;
+    assert_eq!(backend.renew(&key, token, LONG).await.unwrap(), Ownership::Lost);
+    backend.release(&key, token).await.unwrap();
 }
 
 /// After these a command is sent once more for the same request. A connection that falls silent is replaced first.
@@ -43,17 +48,20 @@ pub(crate) fn is_claim(command: &Command) -> bool {
     command.is_claim()
 }
 
-/// No other script is sent where this is asked, which goes for the next two as well.
+fn runs(command: &Command, script: &str) -> bool {
+    command.has(Script::new(script).get_hash())
+}
+
 pub(crate) fn is_record(command: &Command) -> bool {
-    command.is_script()
+    runs(command, include_str!("../../../src/backend/redis/complete.lua"))
 }
 
 pub(crate) fn is_release(command: &Command) -> bool {
-    command.is_script()
+    runs(command, include_str!("../../../src/backend/redis/release.lua"))
 }
 
 pub(crate) fn is_heartbeat(command: &Command) -> bool {
-    command.is_script()
+    runs(command, include_str!("../../../src/backend/redis/renew.lua"))
 }
 
 /// How many connections are subscribed.
