@@ -26,7 +26,7 @@ impl SqliteBackend {
     pub fn open(path: impl AsRef<Path>) -> Answer<Self> {
         let connection = Connection::open(path).map_err(backend_error)?;
         connection.execute_batch(TABLE).map_err(backend_error)?;
-        let _ = connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL"); // or another just has
+        let _ = connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL"); // or another just did
         Ok(Self { connection: Arc::new(Mutex::new(connection)), crowd: Mutex::default() })
     }
 

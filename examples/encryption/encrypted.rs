@@ -15,7 +15,7 @@ type Answer<T> = Result<T, BackendError>;
 
 pub(crate) struct EncryptedBackend<B> {
     inner: B,
-    /// The first one encrypts.
+    /// The first one is used to encrypt.
     ciphers: Vec<(u32, XChaCha20Poly1305)>,
 }
 
@@ -25,7 +25,7 @@ impl<B: Backend> EncryptedBackend<B> {
         Self { inner, ciphers: ciphers.iter().map(|(id, secret)| (*id, XChaCha20Poly1305::new(secret))).collect() }
     }
 
-    /// The record that is stored in place of `record`: the key's id, the nonce, and what they make of its bytes.
+    /// The record that is stored instead of `record`: the key's id, the nonce, and the encrypted bytes.
     fn seal(&self, key: &Key, record: &Record) -> Answer<Record> {
         let (id, cipher) = &self.ciphers[0];
         let nonce = XNonce::generate();
@@ -56,7 +56,7 @@ impl<B: Backend> EncryptedBackend<B> {
     }
 }
 
-/// What a sealed record is bound to: whoever can write to the store cannot move it to another place.
+/// What an encrypted record is bound to, so that nobody who can write to the store can move it to another key.
 fn place(id: [u8; ID], key: &Key) -> Vec<u8> {
     [&id[..], key.as_bytes()].concat()
 }

@@ -21,7 +21,7 @@ type Attempt = Request<Full<Bytes>>;
 
 pub(crate) fn client() -> impl Service<Attempt, Response = Response<Bytes>, Error = BoxError, Future: Send> + Clone {
     let http = Client::builder(TokioExecutor::new()).build_http();
-    // An attempt ends with the body: a connection that is lost in the middle of it is a lost answer, too.
+    // An attempt includes the body: if the connection breaks in the middle of it, the answer is lost, too.
     let attempt = service_fn(move |request: Attempt| {
         let answer = http.request(request);
         async move {
@@ -30,15 +30,15 @@ pub(crate) fn client() -> impl Service<Attempt, Response = Response<Bytes>, Erro
         }
     });
     ServiceBuilder::new()
-        // Outside of the retries: one key for what is meant once. A request that has a key keeps it.
+        // Outside the retries: one key for each intent. A request that has a key keeps it.
         .layer(SetRequestIdLayer::new(HeaderName::from_static("idempotency-key"), MakeRequestUuid))
         .retry(Retries::new(6))
-        // Inside: each attempt has its time.
+        // Inside: a timeout for each attempt.
         .timeout(Duration::from_secs(10))
         .service(attempt)
 }
 
-/// Sends a request again, as it is, where that may help. A clone is made for each request.
+/// Sends a request again, unchanged, if that may help. It is cloned for each request.
 #[derive(Clone)]
 struct Retries {
     left: u32,
@@ -60,7 +60,7 @@ impl Policy<Attempt, Response<Bytes>, BoxError> for Retries {
         let wished = match result {
             Ok(answer) if is_final(answer) => return None,
             Ok(answer) => retry_after(answer),
-            Err(_) => None, // no answer: it may have run, and it may not
+            Err(_) => None, // no answer: it may or may not have run
         };
         self.left = self.left.checked_sub(1)?;
         let (pause, wished) = (self.pause.next_backoff(), sleep(wished.unwrap_or_default()));
@@ -74,7 +74,7 @@ impl Policy<Attempt, Response<Bytes>, BoxError> for Retries {
     }
 }
 
-/// Whether the same request would get nothing else.
+/// Whether sending the same request again would not change the response.
 fn is_final(answer: &Response<Bytes>) -> bool {
     match answer.status() {
         StatusCode::CONFLICT => retry_after(answer).is_none(), // with it: the first attempt is still running

@@ -21,20 +21,20 @@ async fn pay(amount: String) -> (StatusCode, String) {
     (status, format!("payment {payment} of {amount}\n"))
 }
 
-/// The user of a session, as the session layer has found out.
+/// The user of a session, as determined by the session layer.
 #[derive(Clone)]
 struct User(String);
 
 async fn session(mut request: Request, next: Next) -> Response {
     let cookie = request.headers().get(COOKIE).and_then(|cookie| cookie.to_str().ok());
     if let Some(id) = cookie.and_then(|cookie| cookie.strip_prefix("session=")) {
-        let user = User(id.to_owned()); // stands for asking the store of sessions
+        let user = User(id.to_owned()); // stands for a query of the session store
         request.extensions_mut().insert(user);
     }
     next.run(request).await
 }
 
-/// For clients that look for the header of old.
+/// For clients that look for the old header.
 async fn old_name(mut answer: Response) -> Response {
     if answer.headers().contains_key("idempotent-replayed") {
         let old = HeaderName::from_static("idempotency-replayed");

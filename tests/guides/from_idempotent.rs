@@ -14,7 +14,7 @@ static PAYMENTS: AtomicU64 = AtomicU64::new(0);
 
 async fn pay(run: Option<Run>, amount: String) -> (StatusCode, String) {
     if let (Some(run), "0") = (run, &*amount) {
-        run.release(); // nothing was done: in place of `cache-control: no-store`
+        run.release(); // nothing was done; this replaces `cache-control: no-store`
     }
     let payment = PAYMENTS.fetch_add(1, Ordering::Relaxed) + 1;
     match &*amount {
@@ -26,16 +26,16 @@ async fn pay(run: Option<Run>, amount: String) -> (StatusCode, String) {
 
 fn app() -> Router {
     let idempotency = IdempotencyLayer::new(MemoryBackend::new())
-        .key(KeySource::header("idempotency-key")) // by default X-Idempotency-Key as well
-        .cover(|parts| !parts.method.is_safe()) // POST and PATCH; PUT and DELETE are idempotent by themselves
-        .record(RecordPolicy::everything()) // not 5xx, 408, 425, 429, 401: their next attempt runs
-        .lease(Duration::from_secs(60)) // 30 s
-        .max_run(Duration::from_secs(10 * 60)) // 1 h
-        .backend_timeout(Duration::from_secs(5)) // 1 s
-        .limits(1 << 20, 1 << 20) // 2 MiB, 1 MiB
+        .key(KeySource::header("idempotency-key")) // default here: X-Idempotency-Key as well
+        .cover(|parts| !parts.method.is_safe()) // default here: POST and PATCH
+        .record(RecordPolicy::everything()) // default here: all but 5xx, 408, 425, 429, 401
+        .lease(Duration::from_secs(60)) // default here: 30 s
+        .max_run(Duration::from_secs(10 * 60)) // default here: 1 h
+        .backend_timeout(Duration::from_secs(5)) // default here: 1 s
+        .limits(1 << 20, 1 << 20) // default here: 2 MiB, 1 MiB
         .on_rejection(|rejection, mut answer| {
             if rejection == Rejection::Mismatch {
-                *answer.status_mut() = StatusCode::BAD_REQUEST; // 422
+                *answer.status_mut() = StatusCode::BAD_REQUEST; // default here: 422
             }
             answer
         });

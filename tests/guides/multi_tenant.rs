@@ -12,7 +12,7 @@ use tower_idempotency::{IdempotencyLayer, MemoryBackend};
 
 static PAYMENTS: AtomicU64 = AtomicU64::new(0);
 
-/// Who is behind a request, as the authentication has found out.
+/// Who sent a request, as determined by authentication.
 #[derive(Clone)]
 struct Tenant(&'static str);
 

@@ -5,7 +5,7 @@ use axum::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tower_idempotency::{IdempotencyLayer, MemoryBackend};
 
-/// The recorder of this process. Without buckets a histogram is a summary, which cannot be added up over processes.
+/// The recorder of this process. Without buckets, a histogram is a summary, which cannot be aggregated over processes.
 fn prometheus() -> Result<PrometheusHandle, BuildError> {
     const SECONDS: [f64; 10] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
     const BYTES: [f64; 5] = [256.0, 1024.0, 16_384.0, 131_072.0, 1_048_576.0];

@@ -11,12 +11,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn app() -> Router {
     let webhooks = IdempotencyLayer::new(MemoryBackend::new())
-        .namespace("shop") // ids of two senders may be equal
+        .namespace("shop") // two senders may use the same ids
         .key(KeySource::header("webhook-id").or(KeySource::json_pointer("/event/id")))
-        .fingerprint(FingerprintPolicy::none()) // deliveries may differ in their time, or count themselves
-        .wait(Duration::from_secs(10)) // whoever gets 409 only sends once more
+        .fingerprint(FingerprintPolicy::none()) // deliveries may contain the time or a counter
+        .wait(Duration::from_secs(10)) // a sender that gets 409 only sends once more
         .record(RecordPolicy::when(|answer| answer.status.is_success()))
-        .retention(7 * DAY) // longer than the sender goes on
+        .retention(7 * DAY) // longer than the sender retries
         .on_rejection(|rejection, answer| match rejection {
             Rejection::NotKept => Response::new(Bytes::from_static(b"done before\n")),
             _ => answer,

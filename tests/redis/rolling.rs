@@ -66,12 +66,14 @@ impl Service {
         assert!(paid > 0, "nobody answers {key}");
     }
 
-    /// Asks for one key after the other, and for earlier ones again.
+    /// Asks for one key after the other, and for earlier ones again: its own, which no other client is still paying.
     async fn be_asked(self: Arc<Self>) {
+        let mut paid = Vec::new();
         while !self.stopped.load(Ordering::SeqCst) {
-            let number = self.keys.fetch_add(1, Ordering::SeqCst);
-            self.pay_everywhere(&format!("order-{number}")).await;
-            self.pay_everywhere(&format!("order-{}", number / 2)).await;
+            paid.push(self.keys.fetch_add(1, Ordering::SeqCst));
+            for number in [paid[paid.len() - 1], paid[paid.len() / 2]] {
+                self.pay_everywhere(&format!("order-{number}")).await;
+            }
         }
     }
 
