@@ -32,8 +32,8 @@ use crate::{BackendError, Fingerprint, Key, Record, Token, times};
 /// A record is served from memory until [`max_age`](Self::max_age) after it was last seen in the shared backend: 60
 /// seconds by default. So much longer at most this process may replay a record that
 ///
-/// * has been [removed](Backend::remove) by another process, even if the request was run again there. A removal by this
-///   process takes effect at once;
+/// * has been [removed](Backend::remove) by another process, or past this backend, even if the request was run again
+///   there. A removal by this backend or a clone of it takes effect at once;
 /// * has expired: how long a record still lives does not stand in it. What this process completes is kept for its
 ///   retention, if that is shorter.
 ///

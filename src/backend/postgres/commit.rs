@@ -57,6 +57,10 @@ impl PostgresBackend {
     /// claims share it only if there are enough. Where a server falls silent in the middle of a COMMIT, sqlx keeps that
     /// connection, and its place in the pool, until TCP gives it up.
     ///
+    /// Under `REPEATABLE READ` and `SERIALIZABLE` a renewal of the lease that comes between the transaction's first
+    /// statement and its commit is a [`Conflict`](CommitError::Conflict). Renewals come every third of the
+    /// [lease](crate::IdempotencyLayer::lease), so that a transaction which takes longer than that never commits.
+    ///
     /// # What is recorded
     ///
     /// What the layer would record: headers as its [`RecordPolicy`](crate::RecordPolicy) says, for as long as its

@@ -11,7 +11,9 @@ use crate::{BackendError, error::BoxError};
 /// whether it has. But for [`Unknown`](Self::Unknown) nothing of it has happened.
 ///
 /// A handler that answers it with a status that [gives the key back](crate::RecordPolicy), such as 503, does right in
-/// each of these cases: the next request with the key runs, or gets the record of the one that has.
+/// each of these cases: the next request with the key runs, or gets the record of the one that has. With
+/// [`at_most_once`](crate::IdempotencyLayer::at_most_once), which records every status, it says
+/// [`Run::release`](crate::Run::release) as well.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CommitError {
