@@ -75,7 +75,8 @@ impl<B: Backend> IdempotencyLayer<B> {
 
     /// Separates this layer's keys from those of other services and consumers on the same backend. Default: empty.
     ///
-    /// Any text is allowed. If you change it, earlier records are no longer found.
+    /// Any text is allowed. If you change it, earlier records are no longer found. Of two layers around one handler [only
+    /// one](crate#where-to-put-the-layer) guards a request unless their namespaces differ.
     pub fn namespace(self, namespace: impl Into<String>) -> Self {
         self.with(|settings, _| settings.namespace = namespace.into())
     }

@@ -157,6 +157,7 @@ impl Run {
     ///
     /// Of `keep`, [`keep_without_body`](Self::keep_without_body) and [`release`](Self::release) the last call counts
     /// that is made before the response is returned or, if its length is unknown, before its body ends.
+    /// Where several layers guard the request each of them hears it.
     ///
     /// ```
     /// use http::StatusCode;
@@ -173,19 +174,25 @@ impl Run {
     /// }
     /// ```
     pub fn keep(&self) {
-        self.live.say(Word::Keep);
+        self.say(Word::Keep);
     }
 
     /// Keeps the key completed like [`keep`](Self::keep), but not the response: its client gets it, and duplicates get
     /// 409, [`Rejection::NotKept`](crate::Rejection::NotKept). For responses that hold a secret.
     pub fn keep_without_body(&self) {
-        self.live.say(Word::KeepWithoutBody);
+        self.say(Word::KeepWithoutBody);
     }
 
     /// Gives the key back when this run ends, however it ends, also at most once: its client gets the response, and the
     /// next request with the key runs. For a handler that has done nothing.
     pub fn release(&self) {
-        self.live.say(Word::Release);
+        self.say(Word::Release);
+    }
+
+    /// Says it of the runs further out as well: the same handler answers them.
+    fn say(&self, word: Word) {
+        self.live.say(word);
+        self.outer.iter().for_each(|outer| outer.say(word));
     }
 
     #[cfg(feature = "postgres")]

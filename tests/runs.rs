@@ -193,6 +193,27 @@ async fn a_released_run_gives_its_key_back_and_its_response_passes() {
 }
 
 #[tokio::test]
+async fn each_layer_around_a_handler_hears_what_it_says() {
+    let inner = IdempotencyLayer::new(MemoryBackend::new());
+    let outer = inner.clone().namespace("outer");
+    for (key, word, outcome) in [
+        ("k-1", Run::keep_without_body as fn(&Run), Outcome::Conflict),
+        ("k-2", Run::release, Outcome::Released),
+        ("k-3", Run::keep, Outcome::Replayed),
+    ] {
+        let handler = InnerService::answering(move |parts, _| {
+            word(parts.extensions.get().unwrap());
+            let failed = Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR);
+            failed.body(Full::<Bytes>::from("a secret")).unwrap()
+        });
+        let service = outer.layer(inner.layer(handler));
+        assert_eq!(service.clone().oneshot(request(key, "one")).await.unwrap().status(), 500);
+        let again = service.oneshot(request(key, "one")).await.unwrap();
+        assert_eq!(again.extensions().get(), Some(&outcome), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn a_released_run_that_fails_gives_its_key_back_also_at_most_once() {
     for end in [End::Panic, End::Error] {
         let node = Node::at_most_once();

@@ -33,8 +33,8 @@ use crate::{BackendError, Fingerprint, Key, Record, Token, times};
 /// A record is served from memory until [`max_age`](Self::max_age) after it was last seen in the shared backend: 60
 /// seconds by default. For at most this time longer, this process may replay a record that
 ///
-/// * has been [removed](Backend::remove) by another process, even if the request was run again there. A removal by this
-///   process takes effect at once;
+/// * has been [removed](Backend::remove) by another process, or without this backend, even if the request was run again
+///   there. A removal through this backend or a clone of it takes effect at once;
 /// * has expired, as a record does not contain its expiry. Records that this process completes are kept for their
 ///   retention, if that is shorter.
 ///

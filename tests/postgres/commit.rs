@@ -544,3 +544,26 @@ async fn a_message_commits_a_value() {
     assert!(matches!(deliver().await, Ok(Processed::Replayed(Some(value))) if value == "shipped"));
     assert_eq!((bank.runs(), bank.entries().await), (2, 1));
 }
+
+/// What a message's handler says before it commits counts for the value, and nothing that it says counts against it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_s_word_keeps_its_value_back_and_does_not_undo_the_commit() {
+    let bank = Bank::shared().await;
+    let deduplicator = Deduplicator::new(bank.backend.clone());
+    let deliver = |message: &'static str, word: fn(&Run)| {
+        let bank = bank.clone();
+        deduplicator.run_with(message, move |run| async move {
+            let transaction = bank.pool.begin().await?;
+            word(&run);
+            bank.backend.commit_value(transaction, &run, "secret").await
+        })
+    };
+    for (message, word, kept) in
+        [("kept back", Run::keep_without_body as fn(&Run), None), ("released", Run::release, Some("secret"))]
+    {
+        let first = deliver(message, word).await;
+        assert!(matches!(&first, Ok(Processed::Executed(value)) if value == "secret"), "{first:?}");
+        let second = deliver(message, word).await;
+        assert_eq!(second.unwrap(), Processed::Replayed(kept.map(Bytes::from)), "{message}");
+    }
+}

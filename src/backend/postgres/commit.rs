@@ -18,7 +18,7 @@ use super::{
 use crate::{
     BackendError, Record, ResponseBody, Run,
     error::BoxError,
-    protocol::{LiveRun, persist},
+    protocol::{LiveRun, Word, persist},
 };
 
 /// For how long it is asked what came of a COMMIT that was not answered: a server that was restarted is back by then.
@@ -56,6 +56,10 @@ impl PostgresBackend {
     /// each handler that writes at the same time. Claims take connections from the pool that this backend was given:
     /// let handlers and claims share it only if it is large enough. If a server stops responding in the middle of a
     /// COMMIT, sqlx keeps that connection, and its place in the pool, until TCP gives up.
+    ///
+    /// Under `REPEATABLE READ` and `SERIALIZABLE` a renewal of the lease that comes between the transaction's first
+    /// statement and its commit is a [`Conflict`](CommitError::Conflict). Renewals come every third of the
+    /// [lease](crate::IdempotencyLayer::lease), so that a transaction which takes longer than that never commits.
     ///
     /// # What is recorded
     ///
@@ -112,8 +116,8 @@ impl PostgresBackend {
     /// }
     /// ```
     ///
-    /// Returns `value` for the handler to return. Duplicates of a request whose run has committed a value get 409,
-    /// [`NotKept`](crate::Rejection::NotKept).
+    /// Returns `value` for the handler to return. After [`Run::keep_without_body`] it is not recorded. Duplicates of a
+    /// request whose run has committed a value get 409, [`NotKept`](crate::Rejection::NotKept).
     ///
     /// # Errors
     ///
@@ -124,7 +128,11 @@ impl PostgresBackend {
         run: &Run,
         value: V,
     ) -> Result<V, CommitError> {
-        let record = Record::value(&run.live().fingerprint(), value.as_ref());
+        let fingerprint = run.live().fingerprint();
+        let record = match run.live().word() {
+            Some(Word::KeepWithoutBody) => Record::tombstone(&fingerprint),
+            _ => Record::value(&fingerprint, value.as_ref()),
+        };
         self.commit_record(transaction, run, record).await.map(|()| value)
     }
 

@@ -11,7 +11,9 @@ use crate::{BackendError, error::BoxError};
 /// whether it did. Except for [`Unknown`](Self::Unknown), the transaction was rolled back.
 ///
 /// In all cases it is right for the handler to respond with a status that [releases the key](crate::RecordPolicy), such
-/// as 503: the next request with the key runs, or gets the record of the run that has committed.
+/// as 503: the next request with the key runs, or gets the record of the run that has committed. With
+/// [`at_most_once`](crate::IdempotencyLayer::at_most_once), which records every status, it has to call
+/// [`Run::release`](crate::Run::release) as well.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CommitError {
