@@ -22,8 +22,9 @@ pub enum CommitError {
     Conflict(SqlxError),
     /// Rolled back, for another reason: a deferred constraint, a broken connection, a response whose body fails.
     RolledBack(BoxError),
-    /// The connection broke while the server committed, and for half a minute nothing could be learned of what came of
-    /// it. Whichever it was, no second run can commit beside it.
+    /// The connection broke while the server committed, and what came of it could not be learned: for half a minute there
+    /// was no answer, or the record and the claim have gone since, as they were removed or expired. Whichever it was, no
+    /// second run can commit as long as the record lives.
     Unknown(BackendError),
 }
 
