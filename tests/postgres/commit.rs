@@ -336,6 +336,32 @@ async fn an_answer_in_doubt_is_not_said_to_be_stored() {
     assert_eq!((bank.runs(), bank.entries().await), (1, 1));
 }
 
+/// What nobody knows of the first does not matter any more: it cannot have been committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_after_one_in_doubt_is_said_to_be_stored() {
+    let commits = AtomicUsize::new(0);
+    let (sender, mut lost) = tokio::sync::mpsc::unbounded_channel();
+    let proxy = Proxy::start(&SHARED, move |statement: &str| {
+        if is_verification(statement) {
+            let _ = sender.send(());
+            return Fate::FallSilent;
+        }
+        if is_commit(statement) && commits.fetch_add(1, Ordering::SeqCst) == 0 { Fate::Lose } else { Fate::Pass }
+    })
+    .await;
+    let bank = Bank::over(proxy.pool(3)).await;
+    let messages = Deduplicator::new(bank.backend.clone()).lease(LONG);
+    let committed = messages.run_with("order-1", |run| async move {
+        let first = bank.pool.begin().await?;
+        tokio::select! {
+            first = bank.backend.commit_value(first, &run, "first") => panic!("there is no answer: {first:?}"),
+            _ = lost.recv() => {}
+        }
+        bank.backend.commit_value(bank.pool.begin().await?, &run, "second").await
+    });
+    assert_eq!(committed.await.unwrap(), Processed::Executed(Bytes::from_static(b"second")));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_is_killed_at_the_commit_is_asked_once_it_is_back() {
     let server = Arc::new(Server::start(&[]));
