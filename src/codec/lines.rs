@@ -68,8 +68,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn take_lines(&mut self, count: u16) -> Result<HeaderMap, DecodeError> {
         // A line takes two bytes at least, so a forged count cannot ask for more than the input justifies.
-        // Room for two more: a replay is marked, and a server adds a length.
-        let mut lines = HeaderMap::with_capacity(usize::from(count).min(self.remaining() / 2) + 2);
+        // Room for two more: a replay is marked, and a server adds a length. More lines than a map has places for names
+        // share names, or do not fit below.
+        let room = usize::from(count).min(self.remaining() / 2) + 2;
+        let mut lines = HeaderMap::try_with_capacity(room).unwrap_or_default();
         for _ in 0..count {
             let first = self.take(1)?[0];
             let name = match first & !SENSITIVE {

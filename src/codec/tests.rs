@@ -206,3 +206,18 @@ fn only_the_kept_lines_are_counted_and_written() {
     assert_eq!(back.headers.keys().collect::<Vec<_>>(), ["content-type", "x-price"]);
     assert_eq!((&back.body[..], back.trailers), (&b"body"[..], Some(back.headers)));
 }
+
+/// A map has room for some 24,000 names, and for any number of lines with one name.
+#[test]
+fn as_many_lines_as_can_be_counted_come_back() {
+    let mut headers = HeaderMap::new();
+    for _ in 0..NO_TRAILERS - 1 {
+        headers.append(SET_COOKIE, HeaderValue::from_static("a=1"));
+    }
+    let bytes = encode_response(&fingerprint_1(), StatusCode::OK, &headers, all, b"", Some(&headers)).unwrap();
+    let Content::Response(back) = decode(&bytes).unwrap() else { panic!("another kind") };
+    assert_eq!(back.headers, headers);
+    assert_eq!(back.trailers, Some(headers.clone()));
+    headers.append(SET_COOKIE, HeaderValue::from_static("a=1"));
+    assert_eq!(encode_response(&fingerprint_1(), StatusCode::OK, &headers, all, b"", None), None);
+}

@@ -26,8 +26,10 @@ pub(crate) struct LiveRun {
     state: Mutex<State>,
     lost: AtomicBool,
     word: LastWord,
-    /// The record that the handler has stored itself. `None`: nobody knows whether it has.
-    committed: OnceLock<Option<Record>>,
+    /// The record that the handler has stored itself.
+    committed: OnceLock<Record>,
+    /// Whether the handler has tried to store a record itself, and nobody knows what came of it.
+    doubted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl LiveRun {
             lost: AtomicBool::new(false),
             word: LastWord::default(),
             committed: OnceLock::new(),
+            doubted: AtomicBool::new(false),
         }
     }
 
@@ -103,25 +106,26 @@ impl LiveRun {
     /// The handler has stored this record, in the transaction of its effects: its run has ended.
     #[cfg(feature = "postgres")]
     pub(crate) fn commit(&self, record: Record) {
-        let _ = self.committed.set(Some(record)); // the first is the one that was stored
+        let _ = self.committed.set(record); // the first is the one that was stored
     }
 
     /// The handler has tried to, and nobody knows what came of it.
     #[cfg(feature = "postgres")]
     pub(crate) fn doubt(&self) {
-        let _ = self.committed.set(None);
+        self.doubted.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_committed(&self) -> bool {
         self.committed().is_some()
     }
 
+    /// A later attempt that has succeeded leaves no doubt: it could not have beside the first.
     pub(super) fn is_doubted(&self) -> bool {
-        matches!(self.committed.get(), Some(None))
+        self.doubted.load(Ordering::Acquire) && !self.is_committed()
     }
 
     pub(super) fn committed(&self) -> Option<&Record> {
-        self.committed.get()?.as_ref()
+        self.committed.get()
     }
 
     #[cfg(feature = "postgres")]

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::{sync::Semaphore, time::sleep};
 use tower_idempotency::{
-    Backend, BodyHash, CommitError, Deduplicator, IdempotencyLayer, Key, PostgresBackend, Processed, RecordPolicy,
-    Rejection, Run, RunError,
+    Backend, BodyHash, Claim, CommitError, Deduplicator, Fingerprint, IdempotencyLayer, Key, PostgresBackend, Processed,
+    RecordPolicy, Rejection, Run, RunError, Token,
     sqlx::{Connection, Executor, PgConnection, PgPool, query, query_scalar},
 };
 
@@ -278,6 +278,39 @@ async fn a_commit_that_is_late_is_waited_for() {
     assert_eq!((bank.runs(), bank.entries().await), (1, 1));
 }
 
+/// The record may have expired or been removed, and the key may be another run's, before anybody can ask for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_whose_record_has_gone_is_not_said_to_be_rolled_back() {
+    for is_taken_over in [false, true] {
+        let table = fresh_table();
+        let others = backend_at(SHARED.pool(1), &table).await;
+        let (commits, key) = (AtomicUsize::new(0), Key::new("", "order-1"));
+        let (sender, mut asks) = tokio::sync::mpsc::unbounded_channel();
+        let proxy = Proxy::start(&SHARED, move |statement: &str| {
+            if is_commit(statement) && commits.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Fate::LoseReply;
+            }
+            // The first one waits for what happens meanwhile.
+            let first = is_verification(statement) && sender.send(()).is_ok();
+            if first { Fate::Delay(Duration::from_millis(300)) } else { Fate::Pass }
+        })
+        .await;
+        let mut bank = Bank::over(proxy.pool(3)).await;
+        bank.backend = PostgresBackend::new(proxy.pool(3)).table(&table).timeout(LONG);
+        let client = bank.open().await;
+        let first = tokio::spawn(async move { pay(&client, "order-1").await });
+        asks.recv().await.unwrap();
+        assert!(others.remove(&key).await.unwrap());
+        if is_taken_over {
+            let claim = others.claim(&key, Token::random(), &Fingerprint::of("order-1"), LONG).await;
+            assert_eq!(claim.unwrap(), Claim::Acquired);
+        }
+        assert_eq!(first.await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(matches!(bank.the_error(), CommitError::Unknown(_)), "{is_taken_over}");
+        assert_eq!(bank.entries().await, 1);
+    }
+}
+
 /// Whatever the handler answers then is not what duplicates will get, should the transaction be committed after all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_answer_in_doubt_is_not_said_to_be_stored() {
@@ -301,6 +334,32 @@ async fn an_answer_in_doubt_is_not_said_to_be_stored() {
     });
     last.await.assert_is_replay_of(1);
     assert_eq!((bank.runs(), bank.entries().await), (1, 1));
+}
+
+/// What nobody knows of the first does not matter any more: it cannot have been committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_after_one_in_doubt_is_said_to_be_stored() {
+    let commits = AtomicUsize::new(0);
+    let (sender, mut lost) = tokio::sync::mpsc::unbounded_channel();
+    let proxy = Proxy::start(&SHARED, move |statement: &str| {
+        if is_verification(statement) {
+            let _ = sender.send(());
+            return Fate::FallSilent;
+        }
+        if is_commit(statement) && commits.fetch_add(1, Ordering::SeqCst) == 0 { Fate::Lose } else { Fate::Pass }
+    })
+    .await;
+    let bank = Bank::over(proxy.pool(3)).await;
+    let messages = Deduplicator::new(bank.backend.clone()).lease(LONG);
+    let committed = messages.run_with("order-1", |run| async move {
+        let first = bank.pool.begin().await?;
+        tokio::select! {
+            first = bank.backend.commit_value(first, &run, "first") => panic!("there is no answer: {first:?}"),
+            _ = lost.recv() => {}
+        }
+        bank.backend.commit_value(bank.pool.begin().await?, &run, "second").await
+    });
+    assert_eq!(committed.await.unwrap(), Processed::Executed(Bytes::from_static(b"second")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

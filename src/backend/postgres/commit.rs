@@ -179,13 +179,15 @@ impl PostgresBackend {
     }
 
     /// Whether the transaction that has written the record of `run` was committed. As long as it has not ended it holds
-    /// the lock of the row, wherever its COMMIT has got stuck, so that whoever gets that lock knows.
+    /// the lock of the row, wherever its COMMIT has got stuck, so that whoever gets that lock knows. Unless the row has
+    /// gone, or to another run: a claim that was left may have expired since, and so may a record.
     async fn has_committed(&self, run: &Run) -> Result<bool, BackendError> {
         let (key, token) = (run.live().key, run.token());
         let verify =
             || query(&self.statements.verify).bind(key.as_bytes().as_slice()).bind(token.as_bytes().as_slice());
         let row = persist(INQUIRY, self.timeout, || ask(&self.owner, self.timeout, verify)).await?;
-        row.map_or(Ok(false), |row| row.try_get("committed").map_err(BackendError::corrupt))
+        let committed = row.map_or(Ok(None), |row| row.try_get("committed")).map_err(BackendError::corrupt)?;
+        committed.ok_or_else(|| BackendError::unavailable("what the transaction left of the key has gone since"))
     }
 }
 

@@ -24,8 +24,9 @@ pub enum CommitError {
     Conflict(SqlxError),
     /// Rolled back, for another reason: a deferred constraint, a broken connection, a response whose body fails.
     RolledBack(BoxError),
-    /// The connection broke during the COMMIT, and for half a minute its outcome could not be found out. In either
-    /// case, no second run can commit as well.
+    /// The connection broke during the COMMIT, and its outcome could not be found out: for half a minute there was no
+    /// answer, or the record and the claim are gone, removed or expired. In either case, no second run can commit as long
+    /// as the record lives.
     Unknown(BackendError),
 }
 

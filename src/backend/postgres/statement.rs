@@ -43,9 +43,11 @@ impl Statements {
                 "UPDATE {name} SET record = $4, expires_at = clock_timestamp() + $5
                 WHERE key = $1 AND token = $3 AND record IS NULL"
             )),
-            // Only the key is searched for: what else a row says may change while its lock is waited for.
+            // Only the key is searched for: what else a row says may change while its lock is waited for. NULL: the row is
+            // another run's by now.
             verify: format!(
-                "SELECT token = $2 AND record IS NOT NULL AS committed FROM {name} WHERE key = $1 FOR UPDATE"
+                "SELECT CASE WHEN token = $2 THEN record IS NOT NULL END AS committed
+                FROM {name} WHERE key = $1 FOR UPDATE"
             ),
             release: telling(&format!("DELETE FROM {name} WHERE key = $1 AND token = $3 AND record IS NULL")),
             get: format!(
