@@ -282,7 +282,7 @@ async fn a_commit_that_is_late_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_whose_record_has_gone_is_not_said_to_be_rolled_back() {
     for is_taken_over in [false, true] {
-        let table = fresh_table();
+        let table = fresh_name();
         let others = backend_at(SHARED.pool(1), &table).await;
         let (commits, key) = (AtomicUsize::new(0), Key::new("", "order-1"));
         let (sender, mut asks) = tokio::sync::mpsc::unbounded_channel();
