@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::{sync::Semaphore, time::sleep};
 use tower_idempotency::{
-    Backend, BodyHash, Claim, CommitError, Deduplicator, Fingerprint, IdempotencyLayer, Key, PostgresBackend, Processed,
-    RecordPolicy, Rejection, Run, RunError, Token,
+    Backend, BodyHash, Claim, CommitError, Deduplicator, Fingerprint, IdempotencyLayer, Key, PostgresBackend,
+    Processed, RecordPolicy, Rejection, Run, RunError, Token,
     sqlx::{Connection, Executor, PgConnection, PgPool, query, query_scalar},
 };
 
