@@ -31,9 +31,9 @@ use crate::{
     whole::Whole,
 };
 
-// An `async fn` stores its arguments twice, as captured and as locals of its body, and its whole state is copied when it is
-// awaited. Large values are therefore borrowed here, or captured by the `async` block of a plain function, and what is
-// rarely awaited is boxed: docs/decisions/0018-size-of-the-story.md.
+// An `async fn` stores its arguments twice, as captured and as locals of its body, and its whole state is copied when it
+// is awaited. Large values are therefore borrowed here, or captured by the `async` block of a plain function, and what
+// is rarely awaited is boxed: docs/decisions/0018-size-of-the-story.md.
 
 /// What has to be remembered of a request until it is answered.
 struct Asked {

@@ -250,7 +250,7 @@ impl<B: Backend> IdempotencyLayer<B> {
     }
 }
 
-impl<S, B: Backend> Layer<S> for IdempotencyLayer<B> {
+impl<S, B> Layer<S> for IdempotencyLayer<B> {
     type Service = Idempotency<S, B>;
 
     // Called once per route or even per connection: no state is made here.

@@ -119,10 +119,6 @@ impl<B: Backend> Protocol<B> {
         }
     }
 
-    pub(crate) fn observer(&self) -> &Observer {
-        &self.observer
-    }
-
     pub(crate) fn backend(&self) -> &Arc<B> {
         &self.backend
     }
@@ -167,6 +163,12 @@ fn judge(theirs: &Fingerprint, ours: &Fingerprint, same: Refusal) -> Refusal {
         None => same,
         Some(Difference::Request) => Refusal::Mismatch,
         Some(Difference::Credentials) => Refusal::CredentialsDiffer,
+    }
+}
+
+impl<B> Protocol<B> {
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
     }
 }
 
