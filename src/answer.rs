@@ -7,7 +7,7 @@ use http::{Extensions, Response};
 use http_body::Body;
 
 use crate::{
-    Outcome, Record, Rejection, ResponseBody, codec::Content, policy, protocol::Refusal, rejection::Dialect,
+    Outcome, Record, Rejection, ResponseBody, codec::Content, markers, protocol::Refusal, rejection::Dialect,
     settings::Settings, whole::Whole,
 };
 
@@ -52,7 +52,7 @@ pub(crate) fn replay<ResBody>(record: &Record, dialect: Dialect, room: Extension
             *response.status_mut() = recorded.status;
             *response.headers_mut() = recorded.headers;
             *response.extensions_mut() = room;
-            policy::mark_replayed(response.headers_mut());
+            markers::mark_replayed(response.headers_mut());
             response.extensions_mut().insert(Outcome::Replayed);
             response
         }

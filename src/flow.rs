@@ -19,9 +19,9 @@ use crate::{
     future::Client,
     identity::Identity,
     layer::Shared,
+    markers,
     panics::{catch_panic, unwind},
     pipe::Recording,
-    policy,
     protocol::{Completion, Lease, Refusal, Word},
     reading::{Read, read},
     rejection::Dialect,
@@ -104,7 +104,7 @@ where
             Err(refusal) => return Ok(answer(refusal, asked.dialect, emptied(parts))),
         };
 
-        policy::strip_markers(&mut parts.headers);
+        markers::strip(&mut parts.headers);
         Run::new(identity.text, hashed, &lease, Some(&shared.settings)).attach(&mut parts.extensions);
         let request = Request::from_parts(take(parts), RequestBody::whole(mem::take(body)));
 
@@ -140,7 +140,7 @@ where
     ResBody: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
 {
     let (mut head, body) = response.into_parts();
-    policy::strip_markers(&mut head.headers);
+    markers::strip(&mut head.headers);
     if asked.method == Method::HEAD {
         say_length(&mut head.headers, &body);
     }
@@ -178,7 +178,7 @@ where
         match lease.complete(record).await {
             Completion::Stored => finished(head, Outcome::Executed, body),
             Completion::Unanswered => {
-                policy::mark_not_stored(&mut head.headers);
+                markers::mark_not_stored(&mut head.headers);
                 finished(head, Outcome::NotStored, body)
             }
             Completion::Superseded(record) => replay(&record, asked.dialect, Extensions::new()),

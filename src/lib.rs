@@ -44,6 +44,7 @@ mod json;
 mod key;
 mod key_source;
 mod layer;
+mod markers;
 mod names;
 mod observe;
 mod outcome;

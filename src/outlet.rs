@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{error::BoxError, policy};
+use crate::{error::BoxError, markers};
 
 /// What the run hands to its client.
 pub(crate) enum Piece<B> {
@@ -97,9 +97,9 @@ where
         if frame.as_ref().is_some_and(Frame::is_data) {
             return Poll::Ready(frame.map(Ok));
         }
-        let mut trailers = frame.and_then(policy::trailers);
+        let mut trailers = frame.and_then(markers::trailers);
         if mem::take(&mut self.owes_mark) {
-            policy::mark_not_stored(trailers.get_or_insert_default());
+            markers::mark_not_stored(trailers.get_or_insert_default());
         }
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }

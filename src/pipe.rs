@@ -19,10 +19,10 @@ use crate::{
     capture::whole_response,
     error::BoxError,
     layer::Shared,
+    markers,
     observe::in_span,
     outlet::{Outlet, Piece, outlet},
     panics::{catch_panic, unwind},
-    policy,
     protocol::{Completion, Lease, Word},
     whole::Whole,
 };
@@ -73,7 +73,7 @@ impl<B: Backend> Recording<B> {
                         break;
                     }
                 }
-                Ok(Err(frame)) => trailers = policy::trailers(frame),
+                Ok(Err(frame)) => trailers = markers::trailers(frame),
                 Err(error) => return self.fail(error.into(), &client).await,
             }
         }
@@ -96,7 +96,7 @@ impl<B: Backend> Recording<B> {
             };
             match self.lease.complete(record).await {
                 Completion::Stored => {}
-                Completion::Unanswered => policy::mark_not_stored(trailers.get_or_insert_default()),
+                Completion::Unanswered => markers::mark_not_stored(trailers.get_or_insert_default()),
                 Completion::Superseded(_) | Completion::Lost => {
                     let _ = client.send(Piece::interrupted());
                     return;

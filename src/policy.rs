@@ -2,16 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
-use http_body::Frame;
+use http::{HeaderMap, HeaderName, StatusCode, header, response};
 
 use crate::{closure::Closure, grpc};
-
-/// On a replayed response: `true`.
-pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// On a response that could not be recorded: `false`.
-pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
 
 /// What is recorded: which responses, and which of their headers.
 ///
@@ -175,27 +168,4 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
         .iter()
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
         .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
-}
-
-/// Takes away markers that are not the layer's own. A look at all names costs less than to hash two that are not there.
-pub(crate) fn strip_markers(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| *name == REPLAYED || *name == STORED) {
-        headers.remove(REPLAYED);
-        headers.remove(STORED);
-    }
-}
-
-/// The trailers in a frame, without markers that are not the layer's own.
-pub(crate) fn trailers(frame: Frame<Bytes>) -> Option<HeaderMap> {
-    let mut trailers = frame.into_trailers().ok()?;
-    strip_markers(&mut trailers);
-    Some(trailers)
-}
-
-pub(crate) fn mark_replayed(headers: &mut HeaderMap) {
-    headers.insert(REPLAYED, HeaderValue::from_static("true"));
-}
-
-pub(crate) fn mark_not_stored(headers: &mut HeaderMap) {
-    headers.insert(STORED, HeaderValue::from_static("false"));
 }

@@ -16,7 +16,7 @@ use crate::{
     admission::Admission,
     capture::declared_length,
     identity::Identity,
-    policy,
+    markers,
     settings::Settings,
     timely::timely,
     whole::{Unread, Whole},
@@ -104,7 +104,7 @@ where
             Ok(Some(Err(_))) => return Err(Rejection::BodyUnreadable),
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => read.extend_from_slice(&data),
-                Err(frame) => trailers = policy::trailers(frame),
+                Err(frame) => trailers = markers::trailers(frame),
             },
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     Record, ResponseBody, Run,
     capture::{Captured, capture, whole_response},
     error::BoxError,
-    policy,
+    markers,
     protocol::Word,
     settings::Settings,
     whole::Whole,
@@ -44,7 +44,7 @@ impl Run {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         let (mut head, body) = response.into_parts();
-        policy::strip_markers(&mut head.headers);
+        markers::strip(&mut head.headers);
         let fingerprint = self.live().fingerprint();
         let withheld = self.live().word() == Some(Word::KeepWithoutBody)
             || self.is_known_by_body() && head.headers.contains_key(header::SET_COOKIE);

@@ -6,8 +6,8 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, identity::Identity, policy, settings::Settings,
-    whole::Whole,
+    BackendError, BackendErrorKind, Outcome, RequestBody, ResponseBody, identity::Identity, markers,
+    settings::Settings, whole::Whole,
 };
 
 /// What happens to a request with a key when the backend does not answer its claim.
@@ -65,10 +65,10 @@ where
     S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
     ResBody: Body<Data = Bytes>,
 {
-    policy::strip_markers(&mut parts.headers);
+    markers::strip(&mut parts.headers);
     let mut response = pass(inner, parts, RequestBody::whole(body)).await?;
-    policy::strip_markers(response.headers_mut());
-    policy::mark_not_stored(response.headers_mut());
+    markers::strip(response.headers_mut());
+    markers::mark_not_stored(response.headers_mut());
     response.extensions_mut().insert(Outcome::NotStored);
     Ok(response)
 }

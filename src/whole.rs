@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::policy;
+use crate::markers;
 
 /// A body that has been read to its end. It is a body itself: one data frame if there is data, then the trailers if any.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Whole {
                             joined.extend_from_slice(&data);
                         }
                     }
-                    Err(frame) => whole.trailers = policy::trailers(frame).map(Box::new),
+                    Err(frame) => whole.trailers = markers::trailers(frame).map(Box::new),
                 },
             }
         }
