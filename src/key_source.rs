@@ -97,8 +97,8 @@ impl KeySource {
 
     /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
     ///
-    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785) unless that would
-    /// round them; the key of an object or array is the digest of its canonical form. A body that is not JSON, or has
+    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785), or as they are sent
+    /// where they are beyond 2^53; the key of an object or array is the digest of its canonical form. A body that is not JSON, or has
     /// nothing, `null` or an empty string there, has no key. The `Content-Type` does not matter.
     ///
     /// ```
