@@ -1,7 +1,9 @@
 //! JSON bodies.
 
+use std::collections::HashMap;
+
 use http::{HeaderMap, header};
-use serde_json::Value;
+use serde_json::{Number, Value, value::RawValue};
 
 use crate::header_key::KeyText;
 
@@ -28,15 +30,40 @@ pub(crate) fn key(body: &[u8], pointers: &[String]) -> Option<KeyText> {
         pointers.iter().map(|pointer| document.pointer(pointer).filter(|value| !value.is_null())).collect();
     match values?[..] {
         [Value::String(text)] => KeyText::of_value(text.as_bytes()),
-        [value @ (Value::Number(_) | Value::Bool(_))] => KeyText::of_value(&form(value)),
-        [value] => Some(KeyText::digest_of(&form(value))),
-        ref values => Some(KeyText::digest_of(&form(&values.iter().copied().cloned().collect()))),
+        [value @ (Value::Number(_) | Value::Bool(_))] => KeyText::of_value(&form(value, body, pointers)?),
+        [value] => Some(KeyText::digest_of(&form(value, body, pointers)?)),
+        ref values => {
+            let values = values.iter().copied().cloned().collect();
+            Some(KeyText::digest_of(&form(&values, body, pointers)?))
+        }
     }
 }
 
-/// One form for equal values. Numbers that RFC 8785 would round stay what they are.
-fn form(value: &Value) -> Vec<u8> {
-    canonical(value).unwrap_or_else(|| value.to_string().into_bytes())
+/// One form for equal values, which are those that `pointers` find in `body`. Numbers that RFC 8785 would round stay what
+/// they are, and the values around those that have been rounded already as they were sent.
+fn form(value: &Value, body: &[u8], pointers: &[String]) -> Option<Vec<u8>> {
+    if let Some(canonical) = canonical(value) {
+        Some(canonical)
+    } else if is_unrounded(value) {
+        Some(value.to_string().into_bytes())
+    } else {
+        let sent: Option<Vec<_>> = pointers.iter().map(|pointer| sent(body, pointer)).collect();
+        Some(sent?.join(",").into_bytes())
+    }
+}
+
+/// The text of the value to which `pointer` points.
+fn sent<'a>(body: &'a [u8], pointer: &str) -> Option<&'a str> {
+    let mut value: &RawValue = serde_json::from_slice(body).ok()?;
+    for token in pointer.split('/').skip(1) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        value = if value.get().starts_with('{') {
+            serde_json::from_str::<HashMap<String, &RawValue>>(value.get()).ok()?.remove(&token)?
+        } else {
+            serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?.into_iter().nth(token.parse().ok()?)?
+        };
+    }
+    Some(value.get())
 }
 
 /// RFC 6901, section 3.
@@ -46,10 +73,19 @@ pub(crate) fn is_pointer(text: &str) -> bool {
 }
 
 fn is_exact(value: &Value) -> bool {
+    numbers_are(value, &|number| number.as_f64().is_some_and(|number| number.abs() <= LARGEST_EXACT))
+}
+
+/// Whether each number is exact, or an integer of 64 bits: others beyond have been rounded when they were read.
+fn is_unrounded(value: &Value) -> bool {
+    numbers_are(value, &|number| !number.is_f64() || is_exact(&Value::Number(number.clone())))
+}
+
+fn numbers_are(value: &Value, wanted: &impl Fn(&Number) -> bool) -> bool {
     match value {
-        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() <= LARGEST_EXACT),
-        Value::Array(items) => items.iter().all(is_exact),
-        Value::Object(members) => members.values().all(is_exact),
+        Value::Number(number) => wanted(number),
+        Value::Array(items) => items.iter().all(|item| numbers_are(item, wanted)),
+        Value::Object(members) => members.values().all(|member| numbers_are(member, wanted)),
         Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
@@ -137,6 +173,27 @@ mod tests {
         assert_eq!(distinct.len(), digests.len());
         assert_eq!(key_at(&["/a"], r#" {"a" : {"y":[2.0], "x":1e0}} "#), digests[0]);
         assert_eq!(key_at(&["/a", "/b"], r#"{"b":1.0,"a":2}"#), digests[5]);
+    }
+
+    /// Beyond 64 bits a number has been rounded when it is read, and two events would be one.
+    #[test]
+    fn numbers_of_any_length_are_told_apart() {
+        for (pointers, one, other) in [
+            (&["/id"][..], r#"{"id":340282366920938463463374607431768211455}"#, "211454"),
+            (&["/id"], r#"{"id":18446744073709551617}"#, "551618"),
+            (&["/id"], r#"{"id":-9223372036854775809}"#, "775810"),
+            (&["/a~1b/1/~0"], r#"{"a/b":[0, {"~": 18446744073709551617 }]}"#, "551618"),
+            (&["/id"], r#"{"id":{"n":18446744073709551617}}"#, "551618"),
+            (&["/id", "/at"], r#"{"at":1,"id":18446744073709551617}"#, "551618"),
+            (&[""], "18446744073709551617", "551618"),
+        ] {
+            let digits = one.rfind(|digit: char| digit.is_ascii_digit()).unwrap() + 1;
+            let other = [&one[..digits - 6], other, &one[digits..]].concat();
+            let (one, other) = (key_at(pointers, one).unwrap(), key_at(pointers, &other).unwrap());
+            assert_ne!(one, other);
+        }
+        let text = "340282366920938463463374607431768211455";
+        assert_eq!(key_at(&["/id"], &format!(r#"{{ "id" : {text} , "at": 1 }}"#)).as_deref(), Some(text));
     }
 
     #[test]

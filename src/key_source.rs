@@ -97,9 +97,9 @@ impl KeySource {
 
     /// The value in the JSON body to which `pointer` (RFC 6901, such as `/event/id`) points. Needs the feature `json`.
     ///
-    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785) unless that would
-    /// round them; the key of an object or array is the digest of its canonical form. If the body is not JSON, or has
-    /// nothing, `null` or an empty string at that place, there is no key. The `Content-Type` does not matter.
+    /// A string, number or boolean is the key itself, numbers in their canonical form (RFC 8785), or as they were sent if
+    /// they are beyond 2^53; the key of an object or array is the digest of its canonical form. If the body is not JSON,
+    /// or has nothing, `null` or an empty string at that place, there is no key. The `Content-Type` does not matter.
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/docs/send.rs"));

@@ -51,7 +51,9 @@ impl Runtimes {
 
     /// Lets each renewer look whether the protocol is gone.
     pub(super) fn wake_renewers(&self) {
-        self.lock().iter().for_each(|(_, live)| live.wake_renewer());
+        // Not under the lock: to wake runs the code of an executor, which may drop the task, and that takes the lock.
+        let runtimes = self.lock().clone();
+        runtimes.iter().for_each(|(_, live)| live.wake_renewer());
     }
 
     // Nothing that can panic runs under the lock, so a poisoned list is a whole one.
