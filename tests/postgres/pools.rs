@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tower_idempotency::{
-    Backend, BackendErrorKind, Claim, Fingerprint, IdempotencyLayer, Key, PostgresBackend, Rejection, Token,
-    sqlx::{Connection, Executor, PgConnection, query},
+    Backend, BackendErrorKind, Claim, Fingerprint, IdempotencyLayer, Key, Ownership, PostgresBackend, Rejection, Token,
+    sqlx::{Connection, Executor, PgConnection, postgres::PgPoolOptions, query},
 };
 
 use crate::{
@@ -65,6 +65,23 @@ async fn a_pool_that_is_closed_refuses() {
     pool.close().await;
     assert_eq!(claim(&backend, "order-1").await, Err(BackendErrorKind::Unavailable));
     assert_eq!(backend.ping().await.unwrap_err().kind(), BackendErrorKind::Unavailable);
+}
+
+/// Where passwords are rotated, the application tells its pool. Those who hold a claim have a pool that it cannot tell.
+#[tokio::test]
+async fn holders_connect_as_their_application_does_by_now() {
+    let admin = SHARED.pool(1);
+    for role in ["former", "present"] {
+        admin.execute(&*format!("CREATE ROLE {role} SUPERUSER LOGIN")).await.unwrap();
+    }
+    let pool = PgPoolOptions::new().connect_lazy_with(SHARED.address().username("former"));
+    let backend = backend_at(pool.clone(), &fresh_table()).await;
+    let (key, token, of) = (Key::new("", "order-1"), Token::random(), Fingerprint::of("order-1"));
+    assert_eq!(backend.claim(&key, token, &of, LONG).await.unwrap(), Claim::Acquired);
+    admin.execute("ALTER ROLE former NOLOGIN").await.unwrap();
+    assert_eq!(backend.renew(&key, token, LONG).await.unwrap_err().kind(), BackendErrorKind::Unavailable);
+    pool.set_connect_options(SHARED.address().username("present"));
+    assert_eq!(backend.renew(&key, token, LONG).await.unwrap(), Ownership::Held);
 }
 
 /// The server goes on with what was dropped. Nobody waits for it, so the next command has a connection.
