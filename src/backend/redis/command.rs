@@ -195,9 +195,9 @@ fn unexpected(answer: &Value) -> BackendError {
 /// A thousand years in milliseconds. Redis adds it to the time of day, which has to fit 63 bits.
 const LONGEST: u64 = 1000 * 365 * 24 * 60 * 60 * 1000;
 
-/// As Redis counts. Zero would be refused.
+/// As Redis counts, rounded up. Zero would be refused.
 fn milliseconds(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(LONGEST).clamp(1, LONGEST)
+    u64::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(LONGEST).clamp(1, LONGEST)
 }
 
 #[cfg(test)]
@@ -221,6 +221,7 @@ mod tests {
         assert_eq!(milliseconds(Duration::ZERO), 1);
         assert_eq!(milliseconds(Duration::from_nanos(1)), 1);
         assert_eq!(milliseconds(Duration::from_secs(30)), 30_000);
+        assert_eq!(milliseconds(Duration::from_micros(10_001)), 11, "nothing lives shorter than it is said to");
         assert_eq!(milliseconds(Duration::MAX), LONGEST);
     }
 }
