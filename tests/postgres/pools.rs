@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tower_idempotency::{
-    Backend, BackendErrorKind, Claim, Fingerprint, IdempotencyLayer, Key, PostgresBackend, Rejection, Token,
-    sqlx::{Connection, Executor, PgConnection, query},
+    Backend, BackendErrorKind, Claim, Fingerprint, IdempotencyLayer, Key, Ownership, PostgresBackend, Rejection, Token,
+    sqlx::{Connection, Executor, PgConnection, postgres::PgPoolOptions, query, query_scalar},
 };
 
 use crate::{
@@ -67,6 +67,23 @@ async fn a_pool_that_is_closed_refuses() {
     assert_eq!(backend.ping().await.unwrap_err().kind(), BackendErrorKind::Unavailable);
 }
 
+/// Where passwords are rotated, the application tells its pool. Those who hold a claim have a pool that it cannot tell.
+#[tokio::test]
+async fn holders_connect_as_their_application_does_by_now() {
+    let admin = SHARED.pool(1);
+    for role in ["former", "present"] {
+        admin.execute(&*format!("CREATE ROLE {role} SUPERUSER LOGIN")).await.unwrap();
+    }
+    let pool = PgPoolOptions::new().connect_lazy_with(SHARED.address().username("former"));
+    let backend = backend_at(pool.clone(), &fresh_table()).await;
+    let (key, token, of) = (Key::new("", "order-1"), Token::random(), Fingerprint::of("order-1"));
+    assert_eq!(backend.claim(&key, token, &of, LONG).await.unwrap(), Claim::Acquired);
+    admin.execute("ALTER ROLE former NOLOGIN").await.unwrap();
+    assert_eq!(backend.renew(&key, token, LONG).await.unwrap_err().kind(), BackendErrorKind::Unavailable);
+    pool.set_connect_options(SHARED.address().username("present"));
+    assert_eq!(backend.renew(&key, token, LONG).await.unwrap(), Ownership::Held);
+}
+
 /// The server goes on with what was dropped. Nobody waits for it, so the next command has a connection.
 #[tokio::test]
 async fn a_command_that_takes_too_long_costs_the_pool_no_connection() {
@@ -99,6 +116,21 @@ async fn tables_share_nothing_and_a_schema_may_be_named() {
         assert_eq!(claim(backend, "order-1").await, Ok(Claim::Acquired));
     }
     assert!(matches!(claim(&one, "order-1").await, Ok(Claim::InProgress { .. })));
+}
+
+/// Services that have a schema each, in front of one that they share.
+#[tokio::test]
+async fn a_table_gets_its_index_where_another_schema_has_one_of_its_name() {
+    let (pool, table) = (SHARED.pool(1), fresh_table());
+    backend_at(pool.clone(), &table).await;
+    pool.execute("CREATE SCHEMA own").await.unwrap();
+    let own = PgPoolOptions::new().connect_lazy_with(SHARED.address().options([("search_path", "own,public")]));
+    for _ in 0..2 {
+        backend_at(own.clone(), &table).await;
+        let indexed = query_scalar("SELECT schemaname::text FROM pg_indexes WHERE indexname = $1 ORDER BY 1");
+        let indexed: Vec<String> = indexed.bind(format!("{table}_expires_at")).fetch_all(&pool).await.unwrap();
+        assert_eq!(indexed, ["own", "public"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -46,7 +46,7 @@ impl Backend for PostgresBackend {
         let sql = &self.statements.renew;
         let renew =
             || query(sql).bind(key.as_bytes().as_slice()).bind(token.as_bytes().as_slice()).bind(interval(lease));
-        ask(&self.owner, self.timeout, renew).await.map(|row| ownership(row.as_ref()))
+        ask(self.owner.pool(), self.timeout, renew).await.map(|row| ownership(row.as_ref()))
     }
 
     async fn complete(
@@ -64,7 +64,7 @@ impl Backend for PostgresBackend {
             let changed = query(sql).bind(key.as_bytes().as_slice()).bind(lock(key)).bind(token.as_bytes().as_slice());
             changed.bind(fingerprint.as_slice()).bind(&*bytes).bind(interval(retention))
         };
-        match ask(&self.owner, self.timeout, complete).await {
+        match ask(self.owner.pool(), self.timeout, complete).await {
             // Room may come while the lease lasts, so that it is worth while to go on sending.
             Err(error) if error.kind() == BackendErrorKind::Full => Err(BackendError::unavailable(error)),
             answer => answer.map(|row| ownership(row.as_ref())),
@@ -74,7 +74,7 @@ impl Backend for PostgresBackend {
     async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
         let sql = &self.statements.release;
         let release = || query(sql).bind(key.as_bytes().as_slice()).bind(lock(key)).bind(token.as_bytes().as_slice());
-        ask(&self.owner, self.timeout, release).await.map(drop)
+        ask(self.owner.pool(), self.timeout, release).await.map(drop)
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, BackendError> {

@@ -185,7 +185,7 @@ impl PostgresBackend {
         let (key, token) = (run.live().key, run.token());
         let verify =
             || query(&self.statements.verify).bind(key.as_bytes().as_slice()).bind(token.as_bytes().as_slice());
-        let row = persist(INQUIRY, self.timeout, || ask(&self.owner, self.timeout, verify)).await?;
+        let row = persist(INQUIRY, self.timeout, || ask(self.owner.pool(), self.timeout, verify)).await?;
         let committed = row.map_or(Ok(None), |row| row.try_get("committed")).map_err(BackendError::corrupt)?;
         committed.ok_or_else(|| BackendError::unavailable("what the transaction left of the key has gone since"))
     }

@@ -6,6 +6,7 @@ mod commit;
 mod commit_error;
 mod connection;
 mod failure;
+mod owner;
 mod statement;
 mod subscriber;
 mod table;
@@ -20,7 +21,9 @@ use sqlx::{
 };
 
 pub use self::commit_error::CommitError;
-use self::{clean_up::Cleaner, connection::ping, failure::backend_error, statement::Statements, table::Table};
+use self::{
+    clean_up::Cleaner, connection::ping, failure::backend_error, owner::Owner, statement::Statements, table::Table,
+};
 use super::board::Board;
 use crate::{BackendError, times};
 
@@ -51,7 +54,9 @@ use crate::{BackendError, times};
 ///
 /// Claims and reads use the given pool. The commands of claim holders have separate connections, half as many and at
 /// least two, opened as needed: they must not queue behind a crowd of duplicates, or behind handlers that hold the
-/// pool's connections while they run. One further connection, for `LISTEN`, is opened when a request first
+/// pool's connections while they run. These are made as the pool makes its own, even after
+/// [`set_connect_options`](PgPool::set_connect_options), for example to change a password. One further connection, for
+/// `LISTEN`, is opened when a request first
 /// [waits](crate::IdempotencyLayer::wait).
 ///
 /// If a claim finds no free connection within the [timeout](Self::timeout), it fails, and its request is refused with
@@ -78,7 +83,7 @@ pub struct PostgresBackend {
     /// For claims and for reading.
     claims: PgPool,
     /// For renew, complete and release, which must not queue behind claims.
-    owner: PgPool,
+    owner: Owner,
     statements: Arc<Statements>,
     /// Those who wait here.
     board: Arc<Board>,
@@ -94,9 +99,8 @@ impl PostgresBackend {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        let connections = pool.options().get_max_connections().div_ceil(2).max(2);
         Self {
-            owner: pool_of(pool.options().clone(), connections, pool.connect_options().as_ref().clone()),
+            owner: Owner::beside(pool.clone()),
             claims: pool,
             statements: Arc::new(Statements::new(&Table::new("idempotency"))),
             board: Arc::default(),
@@ -206,7 +210,7 @@ impl PostgresBackend {
     /// The reason why it does not.
     pub async fn ping(&self) -> Result<(), BackendError> {
         ping(&self.claims, self.timeout).await?;
-        ping(&self.owner, self.timeout).await
+        ping(self.owner.pool(), self.timeout).await
     }
 }
 
