@@ -75,7 +75,7 @@ async fn holders_connect_as_their_application_does_by_now() {
         admin.execute(&*format!("CREATE ROLE {role} SUPERUSER LOGIN")).await.unwrap();
     }
     let pool = PgPoolOptions::new().connect_lazy_with(SHARED.address().username("former"));
-    let backend = backend_at(pool.clone(), &fresh_table()).await;
+    let backend = backend_at(pool.clone(), &fresh_name()).await;
     let (key, token, of) = (Key::new("", "order-1"), Token::random(), Fingerprint::of("order-1"));
     assert_eq!(backend.claim(&key, token, &of, LONG).await.unwrap(), Claim::Acquired);
     admin.execute("ALTER ROLE former NOLOGIN").await.unwrap();
@@ -121,7 +121,7 @@ async fn tables_share_nothing_and_a_schema_may_be_named() {
 /// Services that have a schema each, in front of one that they share.
 #[tokio::test]
 async fn a_table_gets_its_index_where_another_schema_has_one_of_its_name() {
-    let (pool, table) = (SHARED.pool(1), fresh_table());
+    let (pool, table) = (SHARED.pool(1), fresh_name());
     backend_at(pool.clone(), &table).await;
     pool.execute("CREATE SCHEMA own").await.unwrap();
     let own = PgPoolOptions::new().connect_lazy_with(SHARED.address().options([("search_path", "own,public")]));
