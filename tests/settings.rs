@@ -124,6 +124,18 @@ async fn an_upgrade_passes_and_an_offer_of_h2c_does_not() {
     subject.replays(upgrade("h2c")).await;
 }
 
+/// Also where it would be in the body, which is read for that.
+#[tokio::test]
+async fn an_upgrade_does_not_pass_without_a_key_that_is_required() {
+    let source = KeySource::by(|_, body| body.strip_prefix(b"key=").map(<[u8]>::to_vec));
+    for source in [KeySource::default(), source] {
+        let subject = over(&layer().key(source).require_key());
+        subject.rejects(payment(&[("upgrade", "websocket")], "order"), Rejection::KeyMissing).await;
+        subject.runs(payment(&[("upgrade", "websocket"), ("idempotency-key", "k-1")], "key=k-1")).await;
+        subject.runs(payment(&[("upgrade", "websocket"), ("idempotency-key", "k-1")], "key=k-1")).await;
+    }
+}
+
 #[tokio::test]
 async fn connect_passes_even_where_it_is_covered() {
     let subject = over(&layer().cover(|_| true));
