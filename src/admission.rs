@@ -25,6 +25,8 @@ impl Settings {
         }
         match self.key.find(parts, body) {
             Ok(Found::Nothing) if self.require_key => Admission::Reject(Rejection::KeyMissing),
+            // No header lets a request without a key pass. The body of CONNECT is not one.
+            Ok(Found::Unread) if self.require_key && parts.method != Method::CONNECT => Admission::ReadBody,
             Ok(_) if changes_protocol(parts) => Admission::Bypass,
             Ok(Found::Nothing) => self.admit_without_key(parts, body),
             Ok(Found::Unread) => Admission::ReadBody,

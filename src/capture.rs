@@ -79,11 +79,9 @@ pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Says the length of a body that is not sent, as a server would: a replay has nothing to tell it by.
-pub(crate) fn say_length<B: Body>(headers: &mut HeaderMap, body: &B) {
-    if let Some(length) = body.size_hint().exact().filter(|&length| length > 0) {
-        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
-    }
+/// Says the length that a server would say, where what is sent of the body does not tell it any more.
+pub(crate) fn say_length(headers: &mut HeaderMap, length: u64) {
+    headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
 }
 
 /// The record of a response that was read; a tombstone when it has more header lines than a record can count.

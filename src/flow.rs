@@ -141,8 +141,10 @@ where
 {
     let (mut head, body) = response.into_parts();
     markers::strip(&mut head.headers);
-    if asked.method == Method::HEAD {
-        say_length(&mut head.headers, &body);
+    if asked.method == Method::HEAD
+        && let Some(length @ 1..) = body.size_hint().exact()
+    {
+        say_length(&mut head.headers, length);
     }
     async move {
         if shared.releases(&lease, &head) {
@@ -156,14 +158,21 @@ where
         } else {
             catch_panic(|| capture(&asked.method, &head, body, shared.settings.response_limit)).await
         };
-        let record = |whole: &Whole| whole_response(&shared.settings.record, &lease.fingerprint(), &head, whole);
+        let record = |head: &response::Parts, whole: &Whole| {
+            whole_response(&shared.settings.record, &lease.fingerprint(), head, whole)
+        };
         let (record, body) = match captured {
             Ok(Captured::Whole(whole)) if shared.releases_at_end(&lease, &head, whole.trailers()) => {
                 lease.release().await;
                 return finished(head, Outcome::Released, ResponseBody::whole(whole));
             }
-            Ok(Captured::Whole(whole)) => (record(&whole), ResponseBody::whole(whole)),
-            Ok(Captured::HeadOnly(body)) => (record(&Whole::default()), ResponseBody::untouched(body)),
+            Ok(Captured::Whole(whole)) => {
+                if whole.trailers().is_some() {
+                    say_length(&mut head.headers, whole.data.len() as u64);
+                }
+                (record(&head, &whole), ResponseBody::whole(whole))
+            }
+            Ok(Captured::HeadOnly(body)) => (record(&head, &Whole::default()), ResponseBody::untouched(body)),
             Ok(Captured::Unkept(body)) => (Record::tombstone(&lease.fingerprint()), ResponseBody::untouched(body)),
             Ok(Captured::Stream(body)) => {
                 let recording = Recording { shared: Arc::clone(shared), lease, head: head.clone() };

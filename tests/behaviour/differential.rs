@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Full, channel::Channel};
 use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
 
 use super::support::{Answer, Client, Handler, payment, serve};
@@ -21,7 +21,7 @@ use Duplicate::{NotKept, Replayed, Runs};
 
 type Make = fn() -> Response<Body>;
 
-const HANDLERS: [(&str, Duplicate, Make); 34] = [
+const HANDLERS: [(&str, Duplicate, Make); 35] = [
     ("empty", Replayed, || status(200, "")),
     ("text", Replayed, || status(200, "done")),
     ("created", Replayed, || with(status(201, "{}"), &[("location", b"/payments/1")])),
@@ -55,6 +55,11 @@ const HANDLERS: [(&str, Duplicate, Make); 34] = [
     ("stream", Replayed, || stream(&["one", "", "two"], None)),
     ("empty stream", Replayed, || stream(&[], None)),
     ("stream with trailers", Replayed, || stream(&["one", "two"], Some("sum"))),
+    ("known length and trailers", Replayed, || {
+        let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("sum"))]);
+        let body = Full::from("one").with_trailers(std::future::ready(Some(Ok(trailers))));
+        with(Response::new(Body::new(body)), &[("trailer", b"etag")])
+    }),
     ("events", NotKept, || with(stream(&["data: 1\n\n"], None), &[("content-type", b"text/event-stream")])),
 ];
 

@@ -1,7 +1,7 @@
 //! Which requests are guarded: `cover` and `require_key`.
 
 use http::Method;
-use tower_idempotency::Rejection;
+use tower_idempotency::{KeySource, Rejection};
 
 use crate::{keyed, layer, over, payment};
 
@@ -28,6 +28,18 @@ async fn an_upgrade_passes_and_an_offer_of_h2c_does_not() {
     subject.runs(upgrade("websocket")).await;
     subject.runs(upgrade("h2c")).await;
     subject.replays(upgrade("h2c")).await;
+}
+
+/// Also where it would be in the body, which is read for that.
+#[tokio::test]
+async fn an_upgrade_does_not_pass_without_a_key_that_is_required() {
+    let source = KeySource::by(|_, body| body.strip_prefix(b"key=").map(<[u8]>::to_vec));
+    for source in [KeySource::default(), source] {
+        let subject = over(&layer().key(source).require_key());
+        subject.rejects(payment(&[("upgrade", "websocket")], "order"), Rejection::KeyMissing).await;
+        subject.runs(payment(&[("upgrade", "websocket"), ("idempotency-key", "k-1")], "key=k-1")).await;
+        subject.runs(payment(&[("upgrade", "websocket"), ("idempotency-key", "k-1")], "key=k-1")).await;
+    }
 }
 
 #[tokio::test]
