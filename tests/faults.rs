@@ -496,6 +496,20 @@ async fn a_run_that_has_ended_does_not_lose_its_lease_afterwards() {
     assert!(!runs.lock().unwrap().as_ref().expect("a guarded request has a run").lease_lost());
 }
 
+/// Errors that come at once, of whatever kind, must not turn a command that is repeated behind into a loop that keeps a
+/// thread busy until the lease is over.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_fails_at_once_is_repeated_after_a_pause() {
+    for kind in [BackendErrorKind::Unavailable, BackendErrorKind::TimedOut] {
+        let backend = FaultyBackend::new(MemoryBackend::new());
+        let node = Node::new(&backend, identity);
+        backend.on(Command::Complete).always(Fault::ErrorBefore(kind));
+        assert_eq!(node.answer().await.headers["idempotency-stored"], "false");
+        sleep(LEASE / 2).await;
+        assert!(backend.sent(Command::Complete) < 100, "{kind:?}: {} sendings", backend.sent(Command::Complete));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_is_renewed_for_max_run_and_no_longer() {
     let backend = FaultyBackend::new(MemoryBackend::new());
