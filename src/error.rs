@@ -77,10 +77,6 @@ impl BackendError {
         Self::new(BackendErrorKind::TimedOut)
     }
 
-    pub(crate) fn is_timeout(&self) -> bool {
-        self.kind == BackendErrorKind::TimedOut
-    }
-
     /// Whether the error is an answer: the command was understood, and had no effect.
     pub(crate) fn changed_nothing(&self) -> bool {
         matches!(self.kind, BackendErrorKind::Full | BackendErrorKind::TooLarge | BackendErrorKind::Corrupt)

@@ -99,6 +99,7 @@ where
             Ok(lease) => lease.keep_for(identity.window),
             Err(Refusal::Unavailable(error)) if shared.settings.runs_unprotected(&identity, &error) => {
                 shared.protocol.observer().unprotected(key);
+                asked.client.may_leave();
                 return Box::pin(unprotected(inner, take(parts), mem::take(body))).await;
             }
             Err(refusal) => return Ok(answer(refusal, asked.dialect, emptied(parts))),

@@ -1,5 +1,7 @@
 //! Runs without a claim, where the service would rather run twice than not at all.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use http::{Request, Response, request};
 use http_body::Body;
@@ -65,6 +67,8 @@ where
     S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
     ResBody: Body<Data = Bytes>,
 {
+    // After a wait that failed it is not ready: it was given back for the wait.
+    poll_fn(|cx| inner.poll_ready(cx)).await?;
     markers::strip(&mut parts.headers);
     let mut response = pass(inner, parts, RequestBody::whole(body)).await?;
     markers::strip(response.headers_mut());

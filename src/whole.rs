@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::task::coop::consume_budget;
 
 use crate::markers;
 
@@ -22,6 +23,16 @@ pub(crate) struct Whole {
 pub(crate) enum Unread<E> {
     TooLarge(Whole),
     Failed(Whole, E),
+}
+
+/// The next frame of `body`. A body that always has one at once, perhaps an empty one, which no limit counts, pauses like
+/// everything else in tokio: so it keeps its thread from nobody, and time-outs around it take effect.
+pub(crate) async fn next_frame<B>(mut body: Pin<&mut B>) -> Option<Result<Frame<B::Data>, B::Error>>
+where
+    B: Body,
+{
+    consume_budget().await;
+    body.frame().await
 }
 
 impl Whole {
@@ -43,7 +54,7 @@ impl Whole {
         let mut whole = Self::default();
         let mut joined = BytesMut::new();
         while !body.is_end_stream() {
-            match body.frame().await {
+            match next_frame(body.as_mut()).await {
                 None => break,
                 Some(Err(error)) => return Err(Unread::Failed(whole.join(&joined), error)),
                 Some(Ok(frame)) => match frame.into_data() {

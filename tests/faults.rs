@@ -2,16 +2,16 @@
 #![cfg(all(feature = "memory", feature = "test-util"))]
 
 use std::{
-    convert::identity,
+    convert::{Infallible, identity},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::{
     runtime::{Builder, Handle},
@@ -20,7 +20,8 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 use tower_idempotency::{
-    Backend, BackendErrorKind, Claim, Fingerprint, Idempotency, IdempotencyLayer, Key, MemoryBackend, Record, Token,
+    Backend, BackendErrorKind, Claim, Fingerprint, Idempotency, IdempotencyLayer, Key, MemoryBackend, Record,
+    RequestBody, Run, Token,
     protocol::{Protocol, Terms},
     testing::{Command, Fault, FaultyBackend, InnerService, Probe, Reaction},
 };
@@ -472,6 +473,52 @@ async fn a_lease_that_cannot_be_renewed_is_lost_in_time() {
             assert_eq!(claim_elsewhere(&backend).await, None);
             assert!(held.is_lost(), "a lease of {lease:?} ends without its holder knowing");
         }
+    }
+}
+
+/// A handler that has blocked its thread asks before the renewer can run.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_stalled_past_its_lease_knows_that_it_is_lost_before_its_renewer_does() {
+    let deadline = LEASE * 9 / 10;
+    for (stall, lost) in [(deadline - Duration::from_millis(1), false), (deadline, true)] {
+        let protocol = Arc::new(Protocol::new(Arc::new(MemoryBackend::new()), Terms::default()));
+        let held = protocol.claim(&key(), &Fingerprint::of("one")).await.expect("the key is free");
+        // Time passes at its first poll; at later ones the renewer would have run.
+        let _ = pin!(advance(stall)).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(held.is_lost(), lost, "after {stall:?}");
+        yield_now().await;
+        assert_eq!(held.is_lost(), lost, "what was said is not taken back");
+    }
+}
+
+/// It has ended: nothing is left to lose.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_has_ended_does_not_lose_its_lease_afterwards() {
+    let runs = Arc::new(Mutex::new(None));
+    let service = IdempotencyLayer::new(MemoryBackend::new()).layer(tower::service_fn({
+        let runs = Arc::clone(&runs);
+        move |mut request: Request<RequestBody<Full<Bytes>>>| {
+            *runs.lock().unwrap() = request.extensions_mut().remove::<Run>();
+            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
+        }
+    }));
+    let request = Request::post("http://localhost/").header("idempotency-key", "k-1");
+    service.oneshot(request.body(Full::default()).unwrap()).await.unwrap();
+    advance(2 * LEASE).await;
+    assert!(!runs.lock().unwrap().as_ref().expect("a guarded request has a run").lease_lost());
+}
+
+/// Errors that come at once, of whatever kind, must not turn a command that is repeated behind into a loop that keeps a
+/// thread busy until the lease is over.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_fails_at_once_is_repeated_after_a_pause() {
+    for kind in [BackendErrorKind::Unavailable, BackendErrorKind::TimedOut] {
+        let backend = FaultyBackend::new(MemoryBackend::new());
+        let node = Node::new(&backend, identity);
+        backend.on(Command::Complete).always(Fault::ErrorBefore(kind));
+        assert_eq!(node.answer().await.headers["idempotency-stored"], "false");
+        sleep(LEASE / 2).await;
+        assert!(backend.sent(Command::Complete) < 100, "{kind:?}: {} sendings", backend.sent(Command::Complete));
     }
 }
 

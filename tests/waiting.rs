@@ -19,8 +19,8 @@ use http_body_util::{BodyExt, Full};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_idempotency::{
-    Backend, BackendError, BackendErrorKind, Claim, Entry, Fingerprint, Idempotency, IdempotencyLayer, Key,
-    MemoryBackend, Ownership, Record, Rejection, RequestBody, Token,
+    Backend, BackendError, BackendErrorKind, BackendFailure, Claim, Entry, Fingerprint, Idempotency, IdempotencyLayer,
+    Key, MemoryBackend, Ownership, Record, Rejection, RequestBody, Token,
     testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
@@ -362,6 +362,36 @@ async fn a_backend_that_fails_a_wait_gets_its_request_503() {
     assert_eq!(send(&service, request("k-1", "one")).await.unwrap().rejection, Some(Rejection::BackendUnavailable));
     assert_eq!(began.elapsed(), MAX + TIMEOUT, "a silent backend is given time to say that the wait is over");
     assert_eq!(probe.counts().calls, 0);
+}
+
+/// Its own readiness was given back for the wait.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_runs_unprotected_after_its_wait_failed_gets_its_service_ready_first() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    run_elsewhere(&backend, fingerprint("one").await).await.unwrap();
+    backend.on(Command::Wait).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
+    let layer = IdempotencyLayer::new(backend).wait(MAX).on_backend_failure(BackendFailure::RunUnprotected);
+    let answer = send(&layer.layer(InnerService::new()), request("k-1", "one")).await.unwrap();
+    assert_eq!((answer.status, answer.rejection, &*answer.body), (StatusCode::OK, None, &b"1"[..]));
+}
+
+/// The same as of one whose claim was not answered.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_runs_unprotected_after_its_wait_failed_goes_on_without_its_client() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    run_elsewhere(&backend, fingerprint("one").await).await.unwrap();
+    backend.on(Command::Wait).always(Fault::ErrorBefore(BackendErrorKind::Unavailable));
+    let (inner, layer) = (InnerService::new(), IdempotencyLayer::new(backend).wait(MAX));
+    let probe = inner.probe();
+    probe.hold();
+    let layer = layer.on_backend_failure(BackendFailure::RunUnprotected);
+    let leaving = send(&layer.layer(inner), request("k-1", "one"));
+    probe.arrived(1).await;
+    leaving.abort();
+    settle().await;
+    probe.open_all();
+    settle().await;
+    assert_eq!(probe.counts().finished, 1);
 }
 
 /// Says too early that a run is over, like a store that reads from a replica.

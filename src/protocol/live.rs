@@ -37,12 +37,14 @@ struct State {
     deadline: Instant,
     /// Its place in the order of the renewer.
     due: Option<Instant>,
+    /// It was seen past its deadline, perhaps before the renewer could run.
+    overdue: bool,
     ended: bool,
 }
 
 impl LiveRun {
     pub(super) fn new(key: Key, token: Token, fingerprint: Fingerprint, sent: Instant, term: Duration) -> Self {
-        let state = State { deadline: private_deadline(sent, term), due: None, ended: false };
+        let state = State { deadline: private_deadline(sent, term), due: None, overdue: false, ended: false };
         Self {
             key,
             token,
@@ -95,8 +97,12 @@ impl LiveRun {
         !self.is_committed() && !self.lost.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether the lease is lost, for whoever may still stop: a handler that stalls the renewer too has to learn it as soon
+    /// as it goes on. What was said once stays.
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        let mut state = self.state();
+        state.overdue |= !state.ended && !self.is_committed() && state.deadline <= Instant::now();
+        state.overdue || self.lost.load(Ordering::Acquire)
     }
 
     pub(crate) fn say(&self, word: Word) {

@@ -67,14 +67,15 @@ where
     let mut pause = FIRST_PAUSE;
     async move {
         loop {
-            let error = match timely(pin!(send()), || patience.end_of_try()).await {
+            let (error, failed) = match timely(pin!(send()), || patience.end_of_try()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) if error.changed_nothing() => return Err(error),
-                Ok(Err(error)) => error,
-                Err(_elapsed) => BackendError::timed_out(),
+                // Of whatever kind: even a time-out of the backend's own may have come at once.
+                Ok(Err(error)) => (error, true),
+                Err(_elapsed) => (BackendError::timed_out(), false),
             };
             patience.tries -= 1;
-            if patience.tries > 0 && !error.is_timeout() {
+            if patience.tries > 0 && failed {
                 // No longer than the patience: a lease that cannot be renewed has to be given up in time.
                 let until = patience.end().min(Instant::now() + jittered(pause));
                 Box::pin(sleep_until(until)).await;
