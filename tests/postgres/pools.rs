@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_idempotency::{
     Backend, BackendErrorKind, Claim, Fingerprint, IdempotencyLayer, Key, Ownership, PostgresBackend, Rejection, Token,
-    sqlx::{Connection, Executor, PgConnection, postgres::PgPoolOptions, query},
+    sqlx::{Connection, Executor, PgConnection, postgres::PgPoolOptions, query, query_scalar},
 };
 
 use crate::{
@@ -116,6 +116,21 @@ async fn tables_share_nothing_and_a_schema_may_be_named() {
         assert_eq!(claim(backend, "order-1").await, Ok(Claim::Acquired));
     }
     assert!(matches!(claim(&one, "order-1").await, Ok(Claim::InProgress { .. })));
+}
+
+/// Services that have a schema each, in front of one that they share.
+#[tokio::test]
+async fn a_table_gets_its_index_where_another_schema_has_one_of_its_name() {
+    let (pool, table) = (SHARED.pool(1), fresh_table());
+    backend_at(pool.clone(), &table).await;
+    pool.execute("CREATE SCHEMA own").await.unwrap();
+    let own = PgPoolOptions::new().connect_lazy_with(SHARED.address().options([("search_path", "own,public")]));
+    for _ in 0..2 {
+        backend_at(own.clone(), &table).await;
+        let indexed = query_scalar("SELECT schemaname::text FROM pg_indexes WHERE indexname = $1 ORDER BY 1");
+        let indexed: Vec<String> = indexed.bind(format!("{table}_expires_at")).fetch_all(&pool).await.unwrap();
+        assert_eq!(indexed, ["own", "public"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

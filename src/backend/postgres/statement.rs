@@ -124,6 +124,7 @@ fn delete_expired(table: &str) -> String {
 /// The migration, under a lock: of two that create a table at the same time one would fail.
 fn migrate(table: &Table) -> String {
     let create = MIGRATION
+        .replace("'idempotency'", &format!("'{}'", table.name()))
         .replace("'idempotency_expires_at'", &format!("'{}'", table.index_path()))
         .replace("EXISTS idempotency_expires_at", &format!("EXISTS {}", table.index()))
         .replace("idempotency (", &format!("{} (", table.name()));
@@ -142,6 +143,7 @@ mod tests {
         let index = "CREATE INDEX IF NOT EXISTS \"keys_expires_at\" ON \"billing\".\"keys\" (expires_at);";
         assert!(lines.contains(&index), "{lines:#?}");
         assert!(statements.migrate.contains("to_regclass('\"billing\".\"keys_expires_at\"')"), "{lines:#?}");
+        assert!(statements.migrate.contains("to_regclass('\"billing\".\"keys\"')"), "{lines:#?}");
         let text = statements.migrate.replace(CHANNEL, "");
         assert!(!text.contains("idempotency"), "{text}");
     }
@@ -152,6 +154,7 @@ mod tests {
         let migrate = Statements::new(&Table::new("idempotency")).migrate;
         let (_lock, create) = migrate.split_once('\n').unwrap();
         let quoted = MIGRATION.replace("idempotency_expires_at", "\"idempotency_expires_at\"");
+        let quoted = quoted.replace("'idempotency'", "'\"idempotency\"'");
         assert_eq!(create, quoted.replace("idempotency (", "\"idempotency\" ("));
     }
 }
