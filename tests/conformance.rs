@@ -128,6 +128,8 @@ wrong_backends! {
         found by "records of any size come back";
     shortened_keys_are_found: ShortKeys breaks "law 5 (Exact)",
         found by "keys that differ in one bit are different";
+    shortened_tokens_are_found: ShortTokens breaks "law 2 (Fenced)",
+        found by "tokens that differ in one bit are different";
     a_wrong_fingerprint_for_losers_is_found: WrongFingerprint breaks "law 5 (Exact)",
         found by "command table: claim on the claim in progress of another token";
     a_lock_left_behind_is_found: LeavesLock breaks "law 6 (Cancel safe)",
@@ -148,6 +150,8 @@ wrong_backends! {
         found by "a wait that races the end is woken";
     a_wake_up_for_one_of_many_waiters_is_found: WakesOneWaiter breaks "contract of wait",
         found by "a hundred waiters all get the record";
+    waiters_that_keep_others_waiting_are_found: WaitHoldsConnection breaks "contract of wait",
+        found by "waiters hold nothing that others need";
 }
 
 /// The first finding of a report, without the random digits of keys, tokens and fingerprints.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, SemaphorePermit},
     task::yield_now,
     time::{Instant, sleep, timeout_at},
 };
@@ -32,6 +32,7 @@ pub enum Bug {
     ReleaseDeletesRecords,
     TruncatesRecords,
     ShortKeys,
+    ShortTokens,
     WrongFingerprint,
     LeavesLock,
     OneQueue,
@@ -42,6 +43,7 @@ pub enum Bug {
     WaitTrustsFirstDeadline,
     WaitLooksThenRegisters,
     WakesOneWaiter,
+    WaitHoldsConnection,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub struct Reference {
     waiters: Mutex<HashMap<Key, Arc<Notify>>>,
     locked: Mutex<HashSet<Key>>,
     queue: Semaphore,
+    connections: Semaphore,
 }
 
 #[derive(Debug, Clone)]
@@ -86,6 +89,7 @@ impl Reference {
             waiters: Mutex::default(),
             locked: Mutex::default(),
             queue: Semaphore::new(1),
+            connections: Semaphore::new(50),
         }
     }
 
@@ -95,6 +99,15 @@ impl Reference {
 
     fn name(&self, key: &Key) -> Vec<u8> {
         key.as_bytes()[..if self.has(Bug::ShortKeys) { 8 } else { Key::LEN }].to_vec()
+    }
+
+    fn token(&self, mut token: Token) -> Token {
+        if self.has(Bug::ShortTokens) {
+            let mut cut = [0; Token::LEN];
+            cut[..8].copy_from_slice(&token.as_bytes()[..8]);
+            token = Token::from_bytes(cut);
+        }
+        token
     }
 
     fn lives(&self, value: &Value) -> bool {
@@ -120,6 +133,10 @@ impl Reference {
         if self.has(Bug::WakesOneWaiter) { waiters.notify_one() } else { waiters.notify_waiters() }
     }
 
+    async fn connection(&self) -> Option<SemaphorePermit<'_>> {
+        if self.has(Bug::WaitHoldsConnection) { self.connections.acquire().await.ok() } else { None }
+    }
+
     /// Where a store would be waited for.
     async fn pass(&self, key: &Key) {
         if self.has(Bug::LeavesLock) {
@@ -133,6 +150,7 @@ impl Reference {
             let _turn = self.queue.acquire().await;
             sleep(Duration::from_millis(2)).await;
         }
+        let _one = self.connection().await;
     }
 
     /// What the two kinds of check-then-act look at before they forget the lock.
@@ -161,6 +179,7 @@ impl Backend for Reference {
         fingerprint: &Fingerprint,
         lease: Duration,
     ) -> Result<Claim, BackendError> {
+        let token = self.token(token);
         self.pass(key).await;
         let deadline = Instant::now() + lease;
         let claim = Value { token, fingerprint: *fingerprint, record: None, deadline };
@@ -194,6 +213,7 @@ impl Backend for Reference {
     }
 
     async fn renew(&self, key: &Key, token: Token, lease: Duration) -> Result<Ownership, BackendError> {
+        let token = self.token(token);
         self.pass(key).await;
         Ok(self.step(key, |value| match value {
             Some(found) if found.is_claim_of(token) || (found.record.is_none() && self.has(Bug::UnfencedRenew)) => {
@@ -211,6 +231,7 @@ impl Backend for Reference {
         record: &Record,
         retention: Duration,
     ) -> Result<Ownership, BackendError> {
+        let token = self.token(token);
         self.pass(key).await;
         let mut record = record.clone();
         if self.has(Bug::TruncatesRecords) && record.size() > 65_536 {
@@ -234,6 +255,7 @@ impl Backend for Reference {
     }
 
     async fn release(&self, key: &Key, token: Token) -> Result<(), BackendError> {
+        let token = self.token(token);
         self.pass(key).await;
         self.step(key, |value| {
             value.take_if(|found| {
@@ -261,6 +283,7 @@ impl Backend for Reference {
 
     async fn wait(&self, key: &Key, deadline: Instant) -> Result<Option<Entry>, BackendError> {
         let waiters = self.waiters(key);
+        let _one = self.connection().await;
         loop {
             let mut changed = pin!(waiters.notified());
             if !self.has(Bug::WaitLooksThenRegisters) {

@@ -49,6 +49,18 @@ impl Cast {
         Self { members: (0..count).map(member).collect() }
     }
 
+    /// One party, and others whose tokens differ from its token by a bit in one byte each.
+    pub(super) fn of_neighbours() -> Self {
+        let mut cast = Self::new(1 + Token::LEN);
+        let base = *cast.members[0].token.as_bytes();
+        for (byte, member) in cast.members[1..].iter_mut().enumerate() {
+            let mut token = base;
+            token[byte] ^= 1 << (byte % 8);
+            member.token = Token::from_bytes(token);
+        }
+        cast
+    }
+
     pub(super) fn member(&self, party: Party) -> &Member {
         &self.members[usize::from(party)]
     }

@@ -20,6 +20,8 @@ pub(super) fn quiet<B: Backend>() -> Vec<Check<B>> {
     checks.extend(checks![
         Fenced, claims::a_stalled_holder_cannot_touch_its_successor,
             "compare the token in the same step that changes the value: a script, a WHERE clause, a lock";
+        Fenced, claims::tokens_that_differ_in_one_bit_are_different,
+            "store and compare all 16 bytes of a token as they are: no short form, no text";
         Removing, claims::a_removed_claim_is_lost_to_its_holder,
             "remove the whole value, token included";
         Expiring, expiry::a_renewal_moves_the_deadline_later,
@@ -104,6 +106,8 @@ pub(super) fn busy<B: Backend>() -> Vec<Check<B>> {
             "look for commands that take more than one step in the store";
         Atomic, storm::histories_of_random_commands_are_linearizable,
             "look for commands that take more than one step in the store, or that read from a replica or a cache";
+        Waiting, waiting::waiters_hold_nothing_that_others_need,
+            "hold no permit and no connection of a pool while a wait sleeps";
         Prompt, claims::a_holder_renews_while_a_thousand_claims_are_in_flight,
             "send renew, complete and release over a connection, a queue or a pool of their own";
     ]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
+    cast::Cast,
     law::{Broken, Law, Verdict, expect},
     model::{Party, Seen, Step},
     trial::{LONG, PATIENCE, Trial, fresh_key},
@@ -78,6 +79,23 @@ pub(super) async fn a_stalled_holder_cannot_touch_its_successor<B: Backend>(tria
         (Step::Get, Seen::Completed(1, 1)),
     ];
     trial.expect_each(key, &cast, &steps, LONG).await
+}
+
+/// A store that keeps a part of a token, or keeps it as a text, takes one holder for another.
+pub(super) async fn tokens_that_differ_in_one_bit_are_different<B: Backend>(trial: &Trial<B>) -> Verdict {
+    let cast = Cast::of_neighbours();
+    let (key, others) = (fresh_key(), 1..Party::try_from(cast.members.len()).unwrap_or(Party::MAX));
+    trial.note(format!(
+        "claim({key:?}, A); for tokens that differ from A's by a bit in one byte: claim, renew, release"
+    ));
+    let trial = trial.silent();
+    expect(trial.play(key, &cast, Step::Claim(0), LONG).await?, Seen::Acquired)?;
+    for other in others {
+        expect(trial.play(key, &cast, Step::Claim(other), LONG).await?, Seen::InProgress(0))?;
+        expect(trial.play(key, &cast, Step::Renew(other), LONG).await?, Seen::Lost)?;
+        trial.play(key, &cast, Step::Release(other), LONG).await?;
+    }
+    expect(trial.play(key, &cast, Step::Complete(0, 0), LONG).await?, Seen::Held)
 }
 
 /// A holder of a removed claim is like one whose lease is over.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     cast::Cast,
@@ -141,6 +144,33 @@ pub(super) async fn waiters_that_give_up_change_nothing<B: Backend>(trial: &Tria
     let seen = tasks.await?;
     expect(seen[0], Seen::Held)?;
     expect(seen[1..].to_vec(), vec![Seen::Completed(0, 0); WAITERS])
+}
+
+/// A store has room for a few commands at a time, and waiters stay for long.
+pub(super) async fn waiters_hold_nothing_that_others_need<B: Backend>(trial: &Trial<B>) -> Verdict {
+    const WAITERS: usize = 100;
+    let key = fresh_key();
+    let cast = trial.cast(1);
+    expect(trial.play(key, &cast, Step::Claim(0), LONG).await?, Seen::Acquired)?;
+    trial.note(format!("{WAITERS} tasks: wait({key:?}, until {LONG:?} later); after {SETTLE:?}, while they wait:"));
+    let mut waiters = JoinSet::new();
+    for _ in 0..WAITERS {
+        let trial = trial.silent();
+        waiters.spawn(async move { trial.wait(key, LONG).await.map(drop) });
+    }
+    sleep(SETTLE).await;
+    let other = fresh_key();
+    for (step, expected) in
+        [(Step::Claim(0), Seen::Acquired), (Step::Renew(0), Seen::Held), (Step::Complete(0, 0), Seen::Held)]
+    {
+        match trial.play(other, &cast, step, LONG).await {
+            Err(Broken::Unanswered(command)) => {
+                return Err(Broken::new(format!("{command} is not answered"), "an answer, as if nobody waited"));
+            }
+            seen => expect(seen?, expected)?,
+        }
+    }
+    Ok(())
 }
 
 /// A waiter that looks first and registers afterwards misses an end that falls between.
