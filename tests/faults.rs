@@ -193,6 +193,18 @@ async fn a_full_backend_refuses_at_once() {
     assert_eq!((node.runs(), backend.sent(Command::Claim), backend.sent(Command::Release)), (0, 1, 0));
 }
 
+/// What it says of a sending says nothing of an earlier one, which was not answered.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_a_full_backend_has_made_before_is_released_behind() {
+    let (backend, node) = setup();
+    backend.on(Command::Claim).next(Fault::LoseReply);
+    backend.on(Command::Claim).next(Fault::ErrorBefore(BackendErrorKind::Full));
+    assert_eq!(node.answer().await.status, StatusCode::SERVICE_UNAVAILABLE);
+    sleep(TIMEOUT).await;
+    assert!(claim_elsewhere(&backend).await.is_some());
+    assert_eq!((node.runs(), backend.executed(Command::Claim)), (0, 1));
+}
+
 /// The reply arrives when the lease may be over: a handler must not start on it. The claim is made again.
 #[tokio::test(start_paused = true)]
 async fn a_handler_does_not_start_on_a_lease_that_may_be_over() {

@@ -93,7 +93,8 @@ impl<B: Backend> Protocol<B> {
                 Ok(Claim::Completed(record)) => return Ok(Claimed::Taken(Entry::Completed(record))),
                 Ok(Claim::InProgress { .. }) if astray => break,
                 Ok(Claim::InProgress { fingerprint }) => return Ok(Claimed::Taken(Entry::InProgress { fingerprint })),
-                Err(error) if error.changed_nothing() => return Err(error),
+                // Of an earlier sending it says nothing.
+                Err(error) if error.changed_nothing() && sendings == 1 => return Err(error),
                 Err(error) => return Err(self.give_up(key, token, error)),
             }
             let entitled = if self.terms.at_most_once { self.extend(key, token).await } else { Ok(Some(sent)) };
