@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use tower_idempotency::{BoxBackend, IdempotencyLayer, Rejection};
+use tower_idempotency::{
+    Backend, BackendErrorKind, BoxBackend, Claim, Fingerprint, IdempotencyLayer, Key, Rejection, Token,
+};
 
 use crate::{
     behaviour::support::{Counting, Handler, until},
@@ -38,12 +40,28 @@ async fn a_full_server_replays_and_refuses_what_is_new() {
 
     server.fill();
     node.pay("order-2").await.assert_is(Rejection::BackendUnavailable);
+    node.pay("order-1").await.assert_is_replay_of(1);
     assert_eq!(handler.runs(), 1);
     server.make_room();
     node.pay("order-2").await.assert_is_first_of(2);
     node.pay("order-1").await.assert_is_replay_of(1);
     node.pay("order-2").await.assert_is_replay_of(2);
     assert_eq!(handler.runs(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_claim_on_a_full_server_finds_what_is_there() {
+    let server = bounded();
+    let backend = backend(&server).await;
+    let (key, token, of) = (Key::new("", "order-1"), Token::random(), Fingerprint::of("order-1"));
+    let claim = async |token| backend.claim(&key, token, &of, LONG).await.map_err(|error| error.kind());
+    server.fill();
+    assert_eq!(claim(token).await, Err(BackendErrorKind::Full));
+    server.make_room();
+    assert_eq!(claim(token).await, Ok(Claim::Acquired));
+    server.fill();
+    assert_eq!(claim(token).await, Ok(Claim::Acquired), "as when its reply was lost");
+    assert_eq!(claim(Token::random()).await, Ok(Claim::InProgress { fingerprint: of }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -58,7 +76,7 @@ async fn a_server_that_is_full_when_the_run_ends_is_admitted_to() {
     let answer = first.await.unwrap();
     assert_eq!(answer.status, StatusCode::CREATED);
     assert_eq!(answer.headers["idempotency-stored"], HeaderValue::from_static("false"));
-    node.pay("order-1").await.assert_is(Rejection::BackendUnavailable);
+    node.pay("order-1").await.assert_is(Rejection::InProgress);
     server.make_room();
     node.pay_in_the_end("order-1").await.assert_is_replay_of(1);
     assert_eq!(handler.runs(), 1);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, RedisResult, Value, aio::ConnectionLike, cmd};
+use redis::{Cmd, RedisError, RedisResult, Value, aio::ConnectionLike, cmd};
 use tokio::time::Instant;
 
 use super::{
@@ -138,6 +138,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
             set.arg("SET").arg(name).arg(claim).arg("NX").arg("GET").arg("PX").arg(lease);
             match set.query_async(&mut connection).await {
                 Err(error) if says(&error, "syntax error") => self.lacks_nx_get.store(true, Ordering::Relaxed),
+                Err(error) if says(&error, "OOM") => return read_or(error, name, &mut connection).await,
                 answer => return answer,
             }
         }
@@ -162,6 +163,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     /// The channel and the message by which a script tells that a key is no longer in progress.
     fn write_notice(&self, call: &mut Cmd, key: &Key) {
         call.arg(self.channel.as_ref().map_or("", |channel| &channel.name)).arg(key.as_bytes());
+    }
+}
+
+/// A server that is full refuses a claim before it looks for what is there. Then that is what counts, if there is any.
+async fn read_or(full: RedisError, name: &str, connection: &mut impl ConnectionLike) -> RedisResult<Value> {
+    match cmd("GET").arg(name).query_async(connection).await? {
+        Value::Nil => Err(full),
+        found => Ok(found),
     }
 }
 

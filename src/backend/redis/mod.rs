@@ -75,7 +75,7 @@ use crate::times;
 /// | kind | when |
 /// |---|---|
 /// | `TimedOut` | no answer within the time-out |
-/// | `Full` | a claim, and the server is out of memory (`OOM`) |
+/// | `Full` | a claim of a key that nothing is stored under, and the server is out of memory (`OOM`) |
 /// | `TooLarge` | a record of 512 MiB or more |
 /// | `Corrupt` | what is under the key was not written by this crate, or by a newer version; it is left as it is |
 /// | `Unavailable` | everything else; the [`source`](std::error::Error::source) is a [`redis::RedisError`] |
