@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::{sync::Semaphore, time::sleep};
 use tower_idempotency::{
-    Backend, BodyHash, Claim, CommitError, Deduplicator, Fingerprint, IdempotencyLayer, Key, PostgresBackend, Processed,
-    RecordPolicy, Rejection, Run, RunError, Token,
+    Backend, BodyHash, Claim, CommitError, Deduplicator, Fingerprint, IdempotencyLayer, Key, PostgresBackend,
+    Processed, RecordPolicy, Rejection, Run, RunError, Token,
     sqlx::{Connection, Executor, PgConnection, PgPool, query, query_scalar},
 };
 
@@ -602,4 +602,17 @@ async fn a_message_commits_a_value() {
     assert!(matches!(deliver().await, Ok(Processed::Executed(value)) if value == "shipped"));
     assert!(matches!(deliver().await, Ok(Processed::Replayed(Some(value))) if value == "shipped"));
     assert_eq!((bank.runs(), bank.entries().await), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_commits_no_value_that_it_does_not_want_kept() {
+    let bank = Bank::shared().await;
+    let messages = Deduplicator::new(bank.backend.clone()).lease(LONG);
+    let committed = messages.run_with("order-1", |run| async move {
+        run.keep_without_body();
+        bank.backend.commit_value(bank.pool.begin().await?, &run, "secret").await
+    });
+    assert_eq!(committed.await.unwrap(), Processed::Executed(Bytes::from_static(b"secret")));
+    let again = messages.run("order-1", async { Ok::<_, CommitError>("again") }).await;
+    assert_eq!(again.unwrap(), Processed::Replayed(None));
 }

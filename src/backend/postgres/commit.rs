@@ -18,7 +18,7 @@ use super::{
 use crate::{
     BackendError, Record, ResponseBody, Run,
     error::BoxError,
-    protocol::{LiveRun, persist},
+    protocol::{LiveRun, Word, persist},
 };
 
 /// For how long it is asked what came of a COMMIT that was not answered: a server that was restarted is back by then.
@@ -113,7 +113,7 @@ impl PostgresBackend {
     /// }
     /// ```
     ///
-    /// Returns `value` for the handler to return. Duplicates of a request whose run has committed a value get 409,
+    /// Returns `value` for the handler to return. After [`Run::keep_without_body`] it is not recorded. Duplicates of a request whose run has committed a value get 409,
     /// [`NotKept`](crate::Rejection::NotKept).
     ///
     /// # Errors
@@ -125,7 +125,11 @@ impl PostgresBackend {
         run: &Run,
         value: V,
     ) -> Result<V, CommitError> {
-        let record = Record::value(&run.live().fingerprint(), value.as_ref());
+        let fingerprint = run.live().fingerprint();
+        let record = match run.live().word() {
+            Some(Word::KeepWithoutBody) => Record::tombstone(&fingerprint),
+            _ => Record::value(&fingerprint, value.as_ref()),
+        };
         self.commit_record(transaction, run, record).await.map(|()| value)
     }
 

@@ -21,7 +21,9 @@ use sqlx::{
 };
 
 pub use self::commit_error::CommitError;
-use self::{clean_up::Cleaner, connection::ping, failure::backend_error, owner::Owner, statement::Statements, table::Table};
+use self::{
+    clean_up::Cleaner, connection::ping, failure::backend_error, owner::Owner, statement::Statements, table::Table,
+};
 use super::board::Board;
 use crate::{BackendError, times};
 
