@@ -51,7 +51,9 @@ impl PostgresBackend {
     /// # }
     /// ```
     ///
-    /// The transaction has to be one of a pool, to the database in which this backend has its table. While it is open it
+    /// The transaction has to be one of a pool, to the database in which this backend has its table. Where it sets a
+    /// `search_path` or a role of its own, as for a tenant, name the [table](Self::table) with its schema, and let the role
+    /// write into it. While it is open it
     /// holds a connection, so that a handler should begin it late, and the pool be as large as there are handlers that
     /// write at the same time. Claims take connections from the pool that this backend was given: let handlers and
     /// claims share it only if there are enough. Where a server falls silent in the middle of a COMMIT, sqlx keeps that

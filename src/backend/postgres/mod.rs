@@ -44,7 +44,7 @@ use crate::{BackendError, times};
 /// ```
 ///
 /// A first request costs two statements, a replay or a conflict one, a renewal one. A duplicate writes nothing. Time is
-/// that of the server. Rows do not leave by themselves: let [`clean_up`](Self::clean_up) delete those that have expired,
+/// that of the server: one whose clock jumps forward ends leases early, and a duplicate may run beside a first. Rows do not leave by themselves: let [`clean_up`](Self::clean_up) delete those that have expired,
 /// or call [`delete_expired`](Self::delete_expired).
 ///
 /// PostgreSQL must keep what it is told: after a failover to a replica that had not received the last writes, or after a
