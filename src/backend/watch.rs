@@ -34,10 +34,11 @@ pub(super) async fn wait<B: Watched>(backend: &B, key: &Key, deadline: Instant) 
     if let Some(watch) = backend.board().join(*key, Waiter { deadline, answer: sender }) {
         tokio::spawn(read_for(backend.clone(), watch));
     }
-    match receiver.await {
-        Ok(answer) => answer.map_err(|error| BackendError::new(error.kind()).because(error)),
-        // The watcher has gone with the runtime that it was spawned on.
-        Err(_) => backend.get(key).await,
+    // A read may take its time: half of what it is given, as anywhere else.
+    match timeout_at(deadline + backend.patience() / 2, receiver).await {
+        Ok(Ok(answer)) => answer.map_err(|error| BackendError::new(error.kind()).because(error)),
+        // The watcher has gone with the runtime that it was spawned on, or stands still with it.
+        Ok(Err(_)) | Err(_) => backend.get(key).await,
     }
 }
 

@@ -128,6 +128,18 @@ async fn nothing_of_a_run_stays_but_its_record() {
     assert!(memory.is_empty());
 }
 
+/// As `PostgresBackend::commit` stores it, which passes the cache by.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_a_run_of_this_process_stored_by_other_means_is_read_once() {
+    let (shared, paid) = (shared(), record("paid"));
+    let node = Node::of(&shared);
+    let token = node.acquire(key()).await;
+    assert_eq!(node.cached.renew(&key(), token, DAY).await.unwrap(), Ownership::Held, "as at most once");
+    assert_eq!(shared.inner().complete(&key(), token, &paid, DAY).await.unwrap(), Ownership::Held);
+    assert_eq!(node.counted_claim(key()).await, (completed(&paid), 1));
+    assert_eq!(node.counted_claim(key()).await, (completed(&paid), 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_not_stored_is_not_kept() {
     let shared = shared();

@@ -11,8 +11,16 @@ use crate::{Fingerprint, Key, Record, Token};
 #[derive(Debug)]
 pub(in crate::backend) struct Search {
     since: Instant,
-    /// How many steps of removals there had been then.
-    removals: u64,
+    before: Before,
+}
+
+/// What there was here when a search began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// The note of a claim: its token.
+    pub(super) note: Option<Token>,
+    /// How many steps of removals there had been.
+    pub(super) removals: u64,
 }
 
 /// How a record was seen elsewhere.
@@ -35,8 +43,8 @@ impl MemoryBackend {
     /// The record kept under `key`.
     pub(in crate::backend) fn search(&self, key: &Key) -> (Option<Record>, Search) {
         let since = Instant::now();
-        let (record, removals) = self.store.at(since, key, |shard, key, _| shard.search(key));
-        (record, Search { since, removals })
+        let (record, before) = self.store.at(since, key, |shard, key, _| shard.search(key));
+        (record, Search { since, before })
     }
 
     /// Keeps a record that was seen elsewhere, for the length of `life` from the beginning of `search`; unless it may have
@@ -46,7 +54,7 @@ impl MemoryBackend {
         let left = life.saturating_sub(now.saturating_duration_since(search.since));
         if !left.is_zero() {
             self.store
-                .at(now, key, |shard, key, leftovers| shard.keep(key, record, seen, left, search.removals, leftovers));
+                .at(now, key, |shard, key, leftovers| shard.keep(key, record, seen, left, search.before, leftovers));
         }
     }
 

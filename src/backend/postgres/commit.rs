@@ -51,11 +51,12 @@ impl PostgresBackend {
     /// # }
     /// ```
     ///
-    /// The transaction must come from a pool, and belong to the database that contains the table of this backend. While
-    /// it is open it holds a connection, so a handler should begin it late, and the pool should have a connection for
-    /// each handler that writes at the same time. Claims take connections from the pool that this backend was given:
-    /// let handlers and claims share it only if it is large enough. If a server stops responding in the middle of a
-    /// COMMIT, sqlx keeps that connection, and its place in the pool, until TCP gives up.
+    /// The transaction must come from a pool, and belong to the database that contains the table of this backend. If it
+    /// sets its own `search_path` or role, for example per tenant, name the [table](Self::table) with its schema, and
+    /// let the role write into it. While it is open it holds a connection, so a handler should begin it late, and the
+    /// pool should have a connection for each handler that writes at the same time. Claims take connections from the pool
+    /// that this backend was given: let handlers and claims share it only if it is large enough. If a server stops
+    /// responding in the middle of a COMMIT, sqlx keeps that connection, and its place in the pool, until TCP gives up.
     ///
     /// Under `REPEATABLE READ` and `SERIALIZABLE` a renewal of the lease that comes between the transaction's first
     /// statement and its commit is a [`Conflict`](CommitError::Conflict). Renewals come every third of the

@@ -44,7 +44,8 @@ use crate::{BackendError, times};
 /// ```
 ///
 /// A first request costs two statements, a replay or a conflict one, a renewal one. A duplicate writes nothing. The
-/// server's clock applies. Expired rows are not deleted automatically: enable [`clean_up`](Self::clean_up), or call
+/// server's clock applies: if it jumps forward, leases end early, and a duplicate may run beside a first request. Expired
+/// rows are not deleted automatically: enable [`clean_up`](Self::clean_up), or call
 /// [`delete_expired`](Self::delete_expired).
 ///
 /// PostgreSQL must not lose data: after a failover to a replica that had not received the last writes, or after a crash

@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long one attempt takes at most.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
+/// One that takes longer is not worked on: its runtime stands still, as a handler blocks it, and others may not.
+const OVERDUE: Duration = Duration::from_secs(4);
+
 /// Where to connect to, asked before each attempt.
 pub(super) type Locate = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = RedisResult<Client>> + Send>> + Send + Sync>;
 
@@ -26,9 +29,9 @@ pub(super) struct Link {
 }
 
 struct State {
-    /// Number of attempts begun.
+    /// The last attempt that has begun: their number.
     attempts: u64,
-    /// Number of attempts ended. One is under way while these differ.
+    /// The last attempt that has ended. One is under way while these differ, and it is not overdue.
     ended: u64,
     last_begun: Option<Instant>,
     line: Option<Line>,
@@ -83,19 +86,19 @@ impl Link {
         let mut attempt = 0;
         let mut begun = None;
         self.state.send_if_modified(|state| {
-            if state.line.is_none() && state.attempts == state.ended {
-                let now = Instant::now();
+            let now = Instant::now();
+            if state.line.is_none() && !state.is_attempted(now) {
                 let start = state.last_begun.map_or(now, |last| now.max(last + PAUSE));
                 state.attempts += 1;
                 state.last_begun = Some(start);
-                begun = Some(start);
+                begun = Some((start, state.attempts));
             }
             attempt = state.attempts;
             false
         });
         // Not under the lock: a runtime that shuts down drops the task at once, and that takes the lock.
-        if let Some(start) = begun {
-            tokio::spawn(Attempt { link: Arc::clone(self), result: None }.make(start));
+        if let Some((start, number)) = begun {
+            tokio::spawn(Attempt { link: Arc::clone(self), number, result: None }.make(start));
         }
         attempt
     }
@@ -132,6 +135,12 @@ impl Link {
     }
 }
 
+impl State {
+    fn is_attempted(&self, now: Instant) -> bool {
+        self.attempts != self.ended && self.last_begun.is_some_and(|begun| now < begun + OVERDUE)
+    }
+}
+
 impl Line {
     /// Notes that it is asked something.
     pub(super) fn ask(&self) {
@@ -142,6 +151,7 @@ impl Line {
 /// An attempt under way. It ends when this is dropped, perhaps together with its runtime.
 struct Attempt {
     link: Arc<Link>,
+    number: u64,
     result: Option<RedisResult<(Arc<Pulse>, MultiplexedConnection)>>,
 }
 
@@ -157,11 +167,12 @@ impl Drop for Attempt {
         let timed_out = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
         let result = self.result.take().unwrap_or_else(timed_out);
         self.link.state.send_modify(|state| {
-            state.ended = state.attempts;
+            if self.number < state.ended {
+                return; // it was overdue, and another has ended
+            }
+            state.ended = self.number;
             match result {
-                Ok((pulse, connection)) => {
-                    state.line = Some(Line { pulse, connection, attempt: state.attempts });
-                }
+                Ok((pulse, connection)) => state.line = Some(Line { pulse, connection, attempt: self.number }),
                 Err(error) => state.failure = error,
             }
         });

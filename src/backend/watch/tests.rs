@@ -335,3 +335,29 @@ fn a_wait_outlives_the_runtime_that_read_for_it() {
         assert_eq!(backend.wait(&KEY, Instant::now() + LONG).await.unwrap(), Some(completed()));
     });
 }
+
+/// As with a runtime for each thread, one of which has a handler that blocks it.
+#[tokio::test]
+async fn a_wait_ends_at_its_deadline_though_the_runtime_of_the_watcher_stands_still() {
+    let (backend, (begun, begins)) = (claimed(), tokio::sync::oneshot::channel());
+    let (ends, end) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn({
+        let backend = backend.clone();
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let _first = waiter(&backend, LONG);
+                while backend.reads() == 0 {
+                    yield_now().await;
+                }
+                begun.send(()).unwrap();
+                let _ = end.recv(); // blocks the runtime
+            });
+        }
+    });
+    begins.await.unwrap();
+    let left = timeout_at(Instant::now() + LONG, waiter(&backend, Duration::from_millis(10))).await;
+    assert_eq!(left.expect("an answer").unwrap().unwrap(), Some(in_progress()));
+    drop(ends);
+    other.join().unwrap();
+}

@@ -2,10 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Shard, State};
+use super::{Shard, Slot, State};
 use crate::{
-    Entry, Fingerprint, Key, Record, Token,
-    backend::memory::{cache::Seen, hashed::Hashed, leftovers::Leftovers},
+    Fingerprint, Key, Record, Token,
+    backend::memory::{
+        cache::{Before, Seen},
+        hashed::Hashed,
+        leftovers::Leftovers,
+    },
 };
 
 /// The token of a copy: nobody asks for it.
@@ -41,29 +45,33 @@ impl Removals {
 }
 
 impl Shard {
-    /// The record under `key`, and how many steps of removals there have been.
-    pub(in crate::backend::memory) fn search(&self, key: Hashed<'_>) -> (Option<Record>, u64) {
-        let record = match self.get(key) {
-            Some(Entry::Completed(record)) => Some(record),
-            _ => None,
+    /// The record under `key`, and what else there is.
+    pub(in crate::backend::memory) fn search(&self, key: Hashed<'_>) -> (Option<Record>, Before) {
+        let found = self.find(key).map(|at| &self.slots[at]).filter(|slot| self.now < slot.deadline);
+        let (record, note) = match found.map(|slot| (&slot.state, slot.token)) {
+            Some((State::Completed(record), _)) => (Some(record.clone()), None),
+            Some((State::InProgress(_), token)) => (None, Some(token)),
+            None => (None, None),
         };
-        (record, self.removals.count)
+        (record, Before { note, removals: self.removals.count })
     }
 
-    /// Keeps a copy of a record, unless its key was removed since the search, when there had been so many `removals`.
+    /// Keeps a copy of a record, unless its key was removed since the search, when there was what `before` says.
     ///
-    /// What was found elsewhere is no newer than what is here, be it a record or the note of a claim.
+    /// What was found elsewhere is no newer than what is here, be it a record or the note of a claim; but for a note that
+    /// was here before it was searched for: that run is over, and has stored its record by other means.
     pub(in crate::backend::memory) fn keep(
         &mut self,
         key: Hashed<'_>,
         record: Record,
         seen: Seen,
         life: Duration,
-        removals: u64,
+        before: Before,
         leftovers: &mut Leftovers,
     ) {
-        let may_be_gone = self.removals.may_concern(key.key, removals);
-        let older = seen == Seen::Found && self.live(key, leftovers).is_some();
+        let may_be_gone = self.removals.may_concern(key.key, before.removals);
+        let is_newer = |slot: &Slot| matches!(slot.state, State::Completed(_)) || before.note != Some(slot.token);
+        let older = seen == Seen::Found && self.live(key, leftovers).is_some_and(|at| is_newer(&self.slots[at]));
         if may_be_gone || older || record.size() > self.bounds.bytes {
             return leftovers.drop_record(record);
         }

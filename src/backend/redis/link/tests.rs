@@ -87,3 +87,23 @@ fn an_attempt_that_ends_with_its_runtime_is_followed_by_another() {
     assert_eq!(runtime().block_on(told(&link)), "2");
     assert_eq!(attempts.load(Ordering::SeqCst), 2);
 }
+
+/// With a runtime for each thread, a handler that blocks one of them must not keep the others from their server.
+#[test]
+fn an_attempt_whose_runtime_stands_still_is_followed_by_another() {
+    let runtime = |paused| tokio::runtime::Builder::new_current_thread().enable_time().start_paused(paused).build();
+    let (link, attempts) = failing(Duration::from_millis(50));
+    let first = runtime(false).unwrap();
+    let begun = first.block_on(async { timeout(Duration::from_millis(10), told(&link)).await });
+    assert!(begun.is_err());
+    // Nobody drives it any more.
+    let second = runtime(true).unwrap();
+    second.block_on(async {
+        assert!(timeout(ATTEMPT, told(&link)).await.is_err(), "it may end yet");
+        sleep(OVERDUE).await;
+        assert_eq!(timeout(ATTEMPT, told(&link)).await.expect("another attempt"), "2");
+    });
+    drop(first); // and with it the first attempt
+    assert_eq!(second.block_on(told(&link)), "3");
+    assert_eq!(attempts.load(Ordering::SeqCst), 3);
+}
