@@ -51,8 +51,7 @@ struct State<B> {
 
 /// Both ends of a queue.
 pub(crate) fn queue<B>() -> (Inlet<B>, Pieces<B>) {
-    let state =
-        State { pieces: VecDeque::new(), client: None, run_is_over: false, client_has_left: false };
+    let state = State { pieces: VecDeque::new(), client: None, run_is_over: false, client_has_left: false };
     let state = Arc::new(Mutex::new(state));
     (Inlet(Arc::clone(&state)), Pieces(state))
 }

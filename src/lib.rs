@@ -39,6 +39,7 @@ mod future;
 mod grpc;
 mod header_key;
 mod identity;
+mod inlet;
 #[cfg(feature = "json")]
 mod json;
 mod key;

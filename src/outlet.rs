@@ -8,22 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{error::BoxError, markers};
-
-/// What the run hands to its client.
-pub(crate) enum Piece<B> {
-    Frame(Frame<Bytes>),
-    /// Nothing more is recorded: the client drives the body from here on.
-    Rest(Rest<B>),
-    Failed(BoxError),
-    End,
-}
+use crate::{
+    error::BoxError,
+    inlet::{Inlet, Piece, Pieces, queue},
+    markers,
+};
 
 /// The client's end: a body.
 pub(crate) struct Outlet<B> {
-    pieces: UnboundedReceiver<Piece<B>>,
+    pieces: Pieces<B>,
     rest: Option<Rest<B>>,
     ended: bool,
 }
@@ -37,11 +31,10 @@ pub(crate) struct Rest<B> {
     over: bool,
 }
 
-/// Both ends of a response. The channel between them needs no bound of its own: the limit of what is recorded bounds the
-/// bytes in it.
-pub(crate) fn outlet<B>() -> (UnboundedSender<Piece<B>>, Outlet<B>) {
-    let (sender, pieces) = unbounded_channel();
-    (sender, Outlet { pieces, rest: None, ended: false })
+/// Both ends of a response.
+pub(crate) fn outlet<B>() -> (Inlet<B>, Outlet<B>) {
+    let (inlet, pieces) = queue();
+    (inlet, Outlet { pieces, rest: None, ended: false })
 }
 
 impl<B> Piece<B> {
@@ -60,8 +53,10 @@ where
 {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.rest.is_none() && !self.ended {
-            match ready!(self.pieces.poll_recv(cx)) {
-                Some(Piece::Frame(frame)) => return Poll::Ready(Some(Ok(frame))),
+            match ready!(self.pieces.poll_next(cx)) {
+                Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Piece::Joined(data)) => return Poll::Ready(Some(Ok(Frame::data(data.freeze())))),
+                Some(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Some(Piece::Rest(rest)) => self.rest = Some(rest),
                 Some(Piece::Failed(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
                 Some(Piece::End) => self.ended = true,

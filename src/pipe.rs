@@ -8,19 +8,17 @@ use std::{pin::Pin, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, response::Parts};
 use http_body::{Body, Frame};
-use tokio::{
-    sync::mpsc::UnboundedSender,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Backend, Record,
     capture::whole_response,
     error::BoxError,
+    inlet::{Inlet, Piece},
     layer::Shared,
     markers,
     observe::in_span,
-    outlet::{Outlet, Piece, outlet},
+    outlet::{Outlet, outlet},
     panics::{catch_panic, unwind},
     protocol::{Completion, Lease, Word},
     whole::{Whole, next_frame},
@@ -39,13 +37,13 @@ impl<B: Backend> Recording<B> {
     where
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
-        let (client, outlet) = outlet();
-        tokio::spawn(in_span(self.run(Box::pin(body), client)));
+        let (inlet, outlet) = outlet();
+        tokio::spawn(in_span(self.run(Box::pin(body), inlet)));
         outlet
     }
 
-    /// A client that has left does not end this: sending to it fails, and that is ignored.
-    async fn run<R>(self, mut body: Pin<Box<R>>, client: UnboundedSender<Piece<R>>)
+    /// A client that has left does not end this.
+    async fn run<R>(self, mut body: Pin<Box<R>>, inlet: Inlet<R>)
     where
         R: Body<Data = Bytes, Error: Into<BoxError>>,
     {
@@ -58,33 +56,33 @@ impl<B: Backend> Recording<B> {
             let frame = match catch_panic(|| timeout_at(until, next_frame(body.as_mut()))).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
-                // Ends the task and closes the channel: the client gets an error.
-                Err(panic) => unwind(self.lease, client.is_closed(), panic).await,
+                // Ends the task and drops the inlet: the client gets an error.
+                Err(panic) => unwind(self.lease, inlet.client_has_left(), panic).await,
             };
-            let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &client).await };
+            let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &inlet).await };
             match frame.map(Frame::into_data) {
-                // The channel has no bound but the limit, which does not count what is empty.
+                // The queue has no bound but the limit, which does not count what is empty.
                 Ok(Ok(data)) if data.is_empty() => {}
                 Ok(Ok(data)) => {
                     let fits = copy.len() + data.len() <= limit;
                     if fits {
                         copy.extend_from_slice(&data);
                     }
-                    let _ = client.send(Piece::Frame(Frame::data(data)));
+                    inlet.send(Piece::Data(data));
                     if !fits {
                         break;
                     }
                 }
                 Ok(Err(frame)) => trailers = markers::trailers(frame),
-                Err(error) => return self.fail(error.into(), &client).await,
+                Err(error) => return self.fail(error.into(), &inlet).await,
             }
         }
         drop(copy);
-        self.give_up(body, &client).await;
+        self.give_up(body, &inlet).await;
     }
 
     /// The response is complete: its client may see the end as soon as the record is durable.
-    async fn end<R>(self, data: Bytes, mut trailers: Option<HeaderMap>, client: &UnboundedSender<Piece<R>>) {
+    async fn end<R>(self, data: Bytes, mut trailers: Option<HeaderMap>, inlet: &Inlet<R>) {
         let fingerprint = self.lease.fingerprint();
         if self.shared.releases_at_end(&self.lease, &self.head, trailers.as_ref()) {
             self.lease.release().await;
@@ -100,31 +98,31 @@ impl<B: Backend> Recording<B> {
                 Completion::Stored => {}
                 Completion::Unanswered => markers::mark_not_stored(trailers.get_or_insert_default()),
                 Completion::Superseded(_) | Completion::Lost => {
-                    let _ = client.send(Piece::interrupted());
+                    inlet.send(Piece::interrupted());
                     return;
                 }
             }
         }
         if let Some(trailers) = trailers {
-            let _ = client.send(Piece::Frame(Frame::trailers(trailers)));
+            inlet.send(Piece::Trailers(trailers));
         }
-        let _ = client.send(Piece::End);
+        inlet.send(Piece::End);
     }
 
     /// The response has failed before its end, so there is nothing to record.
-    async fn fail<R>(self, error: BoxError, client: &UnboundedSender<Piece<R>>) {
+    async fn fail<R>(self, error: BoxError, inlet: &Inlet<R>) {
         self.lease.fail().await;
-        let _ = client.send(Piece::Failed(error));
+        inlet.send(Piece::Failed(error));
     }
 
     /// The response is too long to record: a tombstone is recorded instead, and the rest is sent at its client's pace. If
     /// the client has left, the body is dropped.
-    async fn give_up<R>(self, body: Pin<Box<R>>, client: &UnboundedSender<Piece<R>>) {
+    async fn give_up<R>(self, body: Pin<Box<R>>, inlet: &Inlet<R>) {
         let tombstone = Record::tombstone(&self.lease.fingerprint());
-        let _ = match self.lease.complete(tombstone).await {
-            Completion::Stored => client.send(Piece::rest(body, false)),
-            Completion::Unanswered => client.send(Piece::rest(body, true)),
-            Completion::Superseded(_) | Completion::Lost => client.send(Piece::interrupted()),
+        match self.lease.complete(tombstone).await {
+            Completion::Stored => inlet.send(Piece::rest(body, false)),
+            Completion::Unanswered => inlet.send(Piece::rest(body, true)),
+            Completion::Superseded(_) | Completion::Lost => inlet.send(Piece::interrupted()),
         };
     }
 }
