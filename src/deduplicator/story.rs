@@ -92,7 +92,7 @@ async fn claim<B: Backend>(
 async fn conclude<B: Backend, E>(lease: Lease<B>, record: Record) -> Result<Processed, RunError<E>> {
     let value = record.as_value().unwrap_or_default();
     let record = match lease.run().word() {
-        // What is committed is recorded, whatever is said.
+        // What is committed cannot be given back.
         Some(Word::Release) if !lease.run().is_committed() => {
             lease.release().await;
             return Ok(Processed::Released(value));

@@ -19,7 +19,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::{
     Backend, Entry, Fingerprint, IdempotencyLayer, Key, MemoryBackend, Ownership, Record, RecordPolicy, Rejection,
@@ -136,7 +137,11 @@ fn response(recorded: &Recorded) -> Response<Body> {
     let body = Full::new(Bytes::from_static(recorded.body));
     let body = match lines(&recorded.trailers) {
         none if none.is_empty() => body.boxed(),
-        trailers => body.with_trailers(ready(Some(Ok(trailers)))).boxed(),
+        // A stream: the length of a body that is known stands in its record, where trailers follow.
+        trailers => {
+            let frames = [Frame::data(Bytes::from_static(recorded.body)), Frame::trailers(trailers)];
+            StreamBody::new(tokio_stream::iter(frames.map(Ok))).boxed()
+        }
     };
     let mut response = Response::new(body);
     *response.status_mut() = recorded.status;
@@ -151,15 +156,5 @@ fn a_record_of_a_newer_version_is_refused() {
         newer[0] = NEXT;
         let error = Record::from_bytes(newer.into()).unwrap_err();
         assert_eq!(error.to_string(), format!("record layout version {NEXT} is not known"), "{kind:?}");
-    }
-}
-
-#[cfg(feature = "postgres")]
-#[tokio::test]
-async fn the_migration_is_the_written_version_byte_for_byte() {
-    use tower_idempotency::{PostgresBackend, sqlx::PgPool};
-    let backend = PostgresBackend::new(PgPool::connect_lazy("postgres://127.0.0.1/nobody").unwrap());
-    for version in VERSIONS.iter().filter(|version| version.is_written) {
-        assert_eq!(backend.migration(), version.migration);
     }
 }

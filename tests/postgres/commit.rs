@@ -626,3 +626,22 @@ async fn a_message_s_word_keeps_its_value_back_and_does_not_undo_the_commit() {
         assert_eq!(second.unwrap(), Processed::Replayed(kept.map(Bytes::from)), "{message}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_that_has_committed_is_not_said_to_be_released() {
+    for is_said_before in [true, false] {
+        let bank = Bank::shared().await;
+        let messages = Deduplicator::new(bank.backend.clone()).lease(LONG);
+        let committed = messages.run_with("order-1", move |run| async move {
+            if is_said_before {
+                run.release(); // an error of what follows gives the key back
+            }
+            let receipt = bank.backend.commit_value(bank.pool.begin().await?, &run, "receipt").await?;
+            run.release();
+            Ok::<_, CommitError>(receipt)
+        });
+        assert_eq!(committed.await.unwrap(), Processed::Executed(Bytes::from_static(b"receipt")));
+        let again = messages.run("order-1", async { Ok::<_, CommitError>("again") }).await;
+        assert_eq!(again.unwrap(), Processed::Replayed(Some(Bytes::from_static(b"receipt"))));
+    }
+}

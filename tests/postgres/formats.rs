@@ -126,6 +126,29 @@ async fn what_is_written_today_is_the_written_version_byte_for_byte() {
     }
 }
 
+/// The columns and the indexes of the table in `schema`.
+async fn shape_of(schema: &str) -> Vec<String> {
+    let sql = "SELECT concat_ws(' ', column_name, data_type, is_nullable, column_default)
+        FROM information_schema.columns WHERE table_schema = $1 AND table_name = 'idempotency'
+        UNION ALL SELECT replace(indexdef, $1, '') FROM pg_indexes WHERE schemaname = $1 ORDER BY 1";
+    query_scalar(sql).bind(schema).fetch_all(&SHARED.pool(1)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_table_that_is_made_today_is_that_of_the_written_version() {
+    for version in VERSIONS.iter().filter(|version| version.is_written) {
+        let (then, today) = (fresh_name(), fresh_name());
+        let mut connection = SHARED.pool(1).acquire().await.unwrap();
+        let sql =
+            format!("CREATE SCHEMA {today}; CREATE SCHEMA {then}; SET search_path TO {then}; {}", version.migration);
+        connection.execute(raw_sql(&sql)).await.unwrap();
+        PostgresBackend::new(SHARED.pool(1)).table(&format!("{today}.idempotency")).migrate().await.unwrap();
+        let shape = shape_of(&then).await;
+        assert!(shape.len() > 2, "{shape:?}");
+        assert_eq!(shape_of(&today).await, shape);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_newer_version_has_written_is_refused_and_left_alone() {
     let newest = &VERSIONS[VERSIONS.len() - 1];

@@ -12,12 +12,9 @@ CREATE TABLE IF NOT EXISTS "idempotency" (
     expires_at timestamptz NOT NULL
 );
 -- For the clean-up. Where it exists it is not mentioned: CREATE INDEX waits for all who write into the table before it
--- looks, and all who write later wait behind it. One of that name may be that of a table in another schema of the path.
+-- looks, and all who write later wait behind it.
 DO $$ BEGIN
-    IF NOT EXISTS (
-        SELECT FROM pg_index
-        WHERE indexrelid = to_regclass('"idempotency_expires_at"') AND indrelid = to_regclass('"idempotency"')
-    ) THEN
+    IF to_regclass('"idempotency_expires_at"') IS NULL THEN
         CREATE INDEX IF NOT EXISTS "idempotency_expires_at" ON "idempotency" (expires_at);
     END IF;
 END $$;
