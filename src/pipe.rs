@@ -8,7 +8,6 @@ use std::{pin::Pin, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, response::Parts};
 use http_body::{Body, Frame};
-use http_body_util::BodyExt;
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, timeout_at},
@@ -24,7 +23,7 @@ use crate::{
     panics::{catch_panic, unwind},
     policy,
     protocol::{Completion, Lease, Word},
-    whole::Whole,
+    whole::{Whole, next_frame},
 };
 
 /// The run's end of a recorded response.
@@ -55,7 +54,7 @@ impl<B: Backend> Recording<B> {
         let mut copy = BytesMut::new();
         let mut trailers = None;
         loop {
-            let frame = match catch_panic(|| timeout_at(until, body.frame())).await {
+            let frame = match catch_panic(|| timeout_at(until, next_frame(body.as_mut()))).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
                 // Ends the task and closes the channel: the client gets an error.

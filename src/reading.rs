@@ -8,7 +8,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::request;
 use http_body::Body;
-use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
     policy,
     settings::Settings,
     timely::timely,
-    whole::{Unread, Whole},
+    whole::{Unread, Whole, next_frame},
 };
 
 /// How long a client may take to send the body of its request.
@@ -98,7 +97,7 @@ where
         if exceeds || read.len() > limit {
             return Ok(Ahead::Part(read.freeze(), body));
         }
-        match timeout_at(deadline, body.frame()).await {
+        match timeout_at(deadline, next_frame(body.as_mut())).await {
             Err(_elapsed) => return Ok(Ahead::Part(read.freeze(), body)),
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(Rejection::BodyUnreadable),
@@ -119,7 +118,7 @@ fn is_said_to_exceed<B: Body>(limit: usize, parts: &request::Parts, body: &B) ->
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{Empty, Full};
+    use http_body_util::{BodyExt, Empty, Full};
 
     use super::*;
 

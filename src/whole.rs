@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::task::coop::consume_budget;
 
 use crate::policy;
 
@@ -22,6 +23,22 @@ pub(crate) struct Whole {
 pub(crate) enum Unread<E> {
     TooLarge(Whole),
     Failed(Whole, E),
+}
+
+/// The next frame of `body` that is not empty: no limit counts those that are. Between them this pauses now and then, so
+/// that a body that always has one keeps its thread from nobody, and time-outs take effect.
+pub(crate) async fn next_frame<B>(mut body: Pin<&mut B>) -> Option<Result<Frame<Bytes>, B::Error>>
+where
+    B: Body<Data = Bytes>,
+{
+    loop {
+        let frame = body.frame().await;
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        if !data.is_some_and(Bytes::is_empty) {
+            return frame;
+        }
+        consume_budget().await;
+    }
 }
 
 impl Whole {
@@ -43,7 +60,7 @@ impl Whole {
         let mut whole = Self::default();
         let mut joined = BytesMut::new();
         while !body.is_end_stream() {
-            match body.frame().await {
+            match next_frame(body.as_mut()).await {
                 None => break,
                 Some(Err(error)) => return Err(Unread::Failed(whole.join(&joined), error)),
                 Some(Ok(frame)) => match frame.into_data() {

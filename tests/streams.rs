@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -22,11 +22,14 @@ use http_body_util::{
     BodyExt, Full,
     channel::{Channel, Sender},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::yield_now,
+    time::{advance, sleep, timeout},
+};
 use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 use tower_idempotency::{
-    Backend, BackendErrorKind, Claim, Fingerprint, IdempotencyLayer, Key, MemoryBackend, Rejection, RequestBody,
-    ResponseBody, Token,
+    Backend, BackendErrorKind, BodyHash, Claim, Fingerprint, IdempotencyLayer, Key, MemoryBackend, Rejection,
+    RequestBody, ResponseBody, Token,
     testing::{Command, Fault, FaultyBackend},
 };
 
@@ -404,6 +407,54 @@ async fn a_stream_is_recorded_for_max_run_and_no_longer() {
     write(&mut writer, "two").await;
     drop(writer);
     assert_eq!(body.collect().await.unwrap().to_bytes(), "two");
+}
+
+/// A body that always has an empty frame.
+struct Empties;
+
+impl Body for Empties {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+/// No limit counts its bytes; its thread goes on with other tasks, and its client's memory does not grow.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_empty_frames_ends_with_max_run_and_holds_nobody_up() {
+    let handler =
+        tower::service_fn(|_: Request<RequestBody<Full<Bytes>>>| async { Ok::<_, Infallible>(Response::new(Empties)) });
+    let service = IdempotencyLayer::new(MemoryBackend::new()).max_run(LEASE / 2).layer(handler);
+    let request = || Request::post("http://localhost/").header("idempotency-key", "k-1").body(Full::default()).unwrap();
+    let mut body = service.clone().oneshot(request()).await.unwrap().into_body();
+    yield_now().await;
+    let sent = pin!(body.frame()).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(sent.is_pending(), "there is nothing to send");
+    advance(LEASE / 2).await;
+    while service.clone().oneshot(request()).await.unwrap().extensions().get() != Some(&Rejection::NotKept) {
+        yield_now().await;
+    }
+}
+
+/// A client of HTTP/2 may send such frames.
+#[tokio::test(start_paused = true)]
+async fn a_request_of_empty_frames_times_out_and_holds_nobody_up() {
+    for by_body in [false, true] {
+        let handler = tower::service_fn(|_: Request<RequestBody<Empties>>| async {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        let layer = IdempotencyLayer::new(MemoryBackend::new());
+        let layer = if by_body { layer.or_body_hash(BodyHash::any_caller(LEASE)) } else { layer };
+        let request = Request::post("http://localhost/");
+        let request = if by_body { request } else { request.header("idempotency-key", "k-1") };
+        let answer = tokio::spawn(layer.layer(handler).oneshot(request.body(Empties).unwrap()));
+        yield_now().await;
+        advance(Duration::from_secs(31)).await;
+        let expected = if by_body { StatusCode::OK } else { StatusCode::REQUEST_TIMEOUT };
+        assert_eq!(answer.await.unwrap().unwrap().status(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
