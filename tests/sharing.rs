@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Waker},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -465,6 +465,32 @@ async fn nobody_waits_longer_for_claims_that_are_dropped_one_after_another() {
     }
     assert!(matches!(follower.await.unwrap(), Err(Refusal::Unavailable(_))));
     assert_eq!(began.elapsed(), PATIENCE / 2 + PATIENCE);
+}
+
+/// Looks at the table when it is woken, as an executor may do that drops a task then.
+struct Looking(Arc<Protocol<Remote>>);
+
+impl Wake for Looking {
+    fn wake(self: Arc<Self>) {
+        self.0.busy_keys();
+    }
+}
+
+/// If they were, the one that takes over would hang here.
+#[tokio::test(start_paused = true)]
+async fn those_who_follow_a_leader_that_is_not_polled_are_not_woken_under_the_lock() {
+    let backend = backend();
+    backend.on(Command::Claim).next(Fault::LoseReply);
+    let protocol = protocol(&backend);
+    let waker = Waker::from(Arc::new(Looking(Arc::clone(&protocol))));
+    let mut leader = pin!(claiming(&protocol, key(), Fingerprint::of("one")));
+    assert!(leader.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    advance(PATIENCE / 2).await;
+    let mut follower = pin!(claiming(&protocol, key(), Fingerprint::of("one")));
+    assert!(follower.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    advance(PATIENCE / 2).await;
+    let another = claim(&protocol, "one");
+    assert!(matches!(another.await.unwrap(), Err(Refusal::InProgress)), "with the claim that nobody asks about");
 }
 
 #[tokio::test(start_paused = true)]

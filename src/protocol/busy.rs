@@ -80,7 +80,9 @@ impl BusyKeys {
         }
         table.claims += 1;
         let claim = table.claims;
-        table.keys.insert(key, Busy::new(claim, now + patience));
+        let replaced = table.keys.insert(key, Busy::new(claim, now + patience));
+        drop(table); // before what is replaced: its end wakes those who have followed it
+        drop(replaced);
         Turn::Lead(Lead { busy: self, key, claim })
     }
 
