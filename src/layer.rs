@@ -176,6 +176,8 @@ impl<B: Backend> IdempotencyLayer<B> {
     /// This applies to requests with a key, and, if keys are looked for in bodies, to every covered request. A larger
     /// response reaches its client completely; its duplicates get 409,
     /// [`Rejection::NotKept`](crate::Rejection::NotKept). Headers do not count.
+    ///
+    /// A response of unknown length is held in memory up to its limit if its client does not read it.
     pub fn limits(self, request: usize, response: usize) -> Self {
         self.with(|settings, _| (settings.request_limit, settings.response_limit) = (request, response))
     }

@@ -51,8 +51,7 @@ impl<B: Backend> Recording<B> {
         let limit = self.shared.settings.response_limit;
         let mut copy = BytesMut::new();
         let mut trailers = None;
-        // Asked here too: where a frame is there at once, a timer is not.
-        while Instant::now() < until {
+        loop {
             let frame = match catch_panic(|| timeout_at(until, next_frame(body.as_mut()))).await {
                 Ok(Ok(frame)) => frame,
                 Ok(Err(_elapsed)) => break,
@@ -61,8 +60,6 @@ impl<B: Backend> Recording<B> {
             };
             let Some(frame) = frame else { return self.end(copy.freeze(), trailers, &inlet).await };
             match frame.map(Frame::into_data) {
-                // The queue has no bound but the limit, which does not count what is empty.
-                Ok(Ok(data)) if data.is_empty() => {}
                 Ok(Ok(data)) => {
                     let fits = copy.len() + data.len() <= limit;
                     if fits {

@@ -72,6 +72,9 @@ impl RecordPolicy {
 
     /// Records the responses for whose head `recorded` returns true, instead of the default. The trailers of gRPC calls
     /// do not count then.
+    ///
+    /// If `recorded` panics, nobody can say what is to become of the run: its client gets the panic, and its key is blocked
+    /// until the lease ends.
     pub fn when(recorded: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
         Self { responses: Responses::Chosen(Closure(Arc::new(recorded))), ..Self::default() }
     }

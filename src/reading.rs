@@ -94,8 +94,7 @@ where
     let (mut body, mut read, mut trailers) = (Box::pin(body), BytesMut::new(), None);
     let deadline = Instant::now() + BODY_TIMEOUT;
     while !body.is_end_stream() {
-        // Asked here too: where a frame is there at once, a timer is not.
-        if exceeds || read.len() > limit || Instant::now() >= deadline {
+        if exceeds || read.len() > limit {
             return Ok(Ahead::Part(read.freeze(), body));
         }
         match timeout_at(deadline, next_frame(body.as_mut())).await {

@@ -25,14 +25,20 @@ pub(crate) enum Unread<E> {
     Failed(Whole, E),
 }
 
-/// The next frame of `body`. A body that always has one at once, perhaps an empty one, which no limit counts, pauses like
-/// everything else in tokio: so it keeps its thread from nobody, and time-outs around it take effect.
-pub(crate) async fn next_frame<B>(mut body: Pin<&mut B>) -> Option<Result<Frame<B::Data>, B::Error>>
+/// The next frame of `body` that is not empty: no limit counts those that are. A body that always has a frame at once pauses
+/// here now and then, so that it keeps its thread from nobody, and time-outs take effect.
+pub(crate) async fn next_frame<B>(mut body: Pin<&mut B>) -> Option<Result<Frame<Bytes>, B::Error>>
 where
-    B: Body,
+    B: Body<Data = Bytes>,
 {
-    consume_budget().await;
-    body.frame().await
+    loop {
+        consume_budget().await;
+        let frame = body.frame().await;
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        if !data.is_some_and(Bytes::is_empty) {
+            return frame;
+        }
+    }
 }
 
 impl Whole {

@@ -10,7 +10,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Wake, Waker},
     time::Duration,
@@ -31,7 +31,10 @@ use tower_idempotency::{
     testing::{Command, Fault, FaultyBackend, InnerService, Probe},
 };
 
-use self::distant::Distant;
+use self::distant::{
+    Distant,
+    way::{Behind, Way},
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -770,6 +773,28 @@ mod waiters {
         node.handler.open_all();
         assert_eq!(first.await.unwrap(), Answer::Own(StatusCode::OK));
     }
+}
+
+/// Panics when it is told to.
+struct Brittle(Arc<AtomicBool>);
+
+impl Way for Brittle {
+    async fn there_and_back<T: Send>(&self, command: impl Future<Output = T> + Send) -> T {
+        assert!(!self.0.load(Ordering::Relaxed), "on purpose");
+        command.await
+    }
+}
+
+/// Nothing renews it any more: its handler is told so, and its duplicates ask the backend.
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_renewal_panics_has_lost_its_lease() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let backend = Behind { way: Brittle(Arc::clone(&broken)), backend: MemoryBackend::new(), local: false };
+    let protocol = Arc::new(Protocol::new(Arc::new(backend), Terms::default()));
+    let lease = claiming(&protocol, key(), Fingerprint::of("one")).await.unwrap();
+    broken.store(true, Ordering::Relaxed);
+    sleep(LEASE / 2).await;
+    assert_eq!((lease.is_lost(), protocol.busy_keys()), (true, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use super::{
     runtimes::Runtimes,
     watchdog::{Leash, spawn_watched},
 };
-use crate::{Backend, Ownership};
+use crate::{Backend, Ownership, panics::catch_panic};
 
 impl<B: Backend> Protocol<B> {
     /// Renews `run` a third of its term after `sent`, and so on until it is removed from the live runs.
@@ -41,12 +41,13 @@ impl<B: Backend> Protocol<B> {
             sent = Instant::now();
             self.backend.renew(&run.key, run.token, run.term)
         });
-        match answer.await {
-            Ok(Ownership::Held) => {
+        // A backend that panics has not answered. Otherwise nobody would know that this run is not renewed any more.
+        match catch_panic(|| answer).await {
+            Ok(Ok(Ownership::Held)) => {
                 run.extend(sent);
                 self.renew_after(&live, &run, sent);
             }
-            Ok(Ownership::Lost) | Err(_) => self.lose(&run),
+            Ok(Ok(Ownership::Lost) | Err(_)) | Err(_) => self.lose(&run),
         }
     }
 
