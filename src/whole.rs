@@ -25,19 +25,19 @@ pub(crate) enum Unread<E> {
     Failed(Whole, E),
 }
 
-/// The next frame of `body` that is not empty: no limit counts those that are. A body that always has a frame at once pauses
-/// here now and then, so that it keeps its thread from nobody, and time-outs take effect.
+/// The next frame of `body` that is not empty: no limit counts those that are. Between them this pauses now and then, so
+/// that a body that always has one keeps its thread from nobody, and time-outs take effect.
 pub(crate) async fn next_frame<B>(mut body: Pin<&mut B>) -> Option<Result<Frame<Bytes>, B::Error>>
 where
     B: Body<Data = Bytes>,
 {
     loop {
-        consume_budget().await;
         let frame = body.frame().await;
         let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
         if !data.is_some_and(Bytes::is_empty) {
             return frame;
         }
+        consume_budget().await;
     }
 }
 
