@@ -148,7 +148,8 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // A runtime that shuts down drops its watchers. Nobody may join one that is gone.
         if !self.over {
-            lock(&self.board.keys).remove(&self.key);
+            let waited = lock(&self.board.keys).remove(&self.key);
+            drop(waited); // not under the lock: its end wakes those who have waited
             #[cfg(feature = "postgres")]
             self.board.changed.notify_one();
         }

@@ -62,7 +62,7 @@ impl Runtimes {
     }
 }
 
-#[cfg(all(test, feature = "memory"))]
+#[cfg(all(test, feature = "memory", not(idempotency_loom)))]
 mod tests {
     use tokio::runtime::Builder;
 

@@ -81,7 +81,7 @@ fn record(token: Token) -> Record {
 }
 
 fn acquired<const N: usize>(claims: [Result<Claim, BackendErrorKind>; N]) -> usize {
-    claims.iter().filter(|claim| **claim == Ok(Claim::Acquired)).count()
+    claims.into_iter().filter(|claim| *claim == Ok(Claim::Acquired)).count()
 }
 
 #[test]
