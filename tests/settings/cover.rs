@@ -1,5 +1,10 @@
 //! Which requests are guarded: `cover` and `require_key`.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use http::Method;
 use tower_idempotency::{KeySource, Rejection};
 
@@ -39,6 +44,30 @@ async fn an_upgrade_does_not_pass_without_a_key_that_is_required() {
         subject.rejects(payment(&[("upgrade", "websocket")], "order"), Rejection::KeyMissing).await;
         subject.runs(payment(&[("upgrade", "websocket"), ("idempotency-key", "k-1")], "key=k-1")).await;
         subject.runs(payment(&[("upgrade", "websocket"), ("idempotency-key", "k-1")], "key=k-1")).await;
+    }
+}
+
+/// What follows the head is no longer a body once the connection has become something else.
+#[tokio::test]
+async fn no_key_is_looked_for_in_what_follows_an_upgrade() {
+    for is_required in [false, true] {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let source = KeySource::by({
+            let looks = Arc::clone(&looks);
+            move |_, body| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                Some(body.to_vec())
+            }
+        });
+        let layer = layer().cover(|_| true).key(source);
+        let subject = over(&if is_required { layer.require_key() } else { layer });
+        let mut connect = payment(&[], "order");
+        *connect.method_mut() = Method::CONNECT;
+        subject.runs(connect).await;
+        if !is_required {
+            subject.runs(payment(&[("upgrade", "websocket")], "order")).await;
+        }
+        assert_eq!(looks.load(Ordering::Relaxed), 0);
     }
 }
 
